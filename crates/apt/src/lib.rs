@@ -1,0 +1,1 @@
+//! The apt crate: see its module head once written.

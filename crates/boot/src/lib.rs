@@ -1,0 +1,1 @@
+//! The boot crate: see its module head once written.

@@ -1,0 +1,1 @@
+//! The build crate: see its module head once written.

@@ -1,0 +1,1 @@
+//! The check crate: see its module head once written.

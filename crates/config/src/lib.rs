@@ -1,0 +1,1 @@
+//! The config crate: see its module head once written.

@@ -1,0 +1,1 @@
+//! The debian crate: see its module head once written.

@@ -1,0 +1,1 @@
+//! The disk crate: see its module head once written.

@@ -1,0 +1,1 @@
+//! The dpkg crate: see its module head once written.

@@ -1,0 +1,1 @@
+//! The fs crate: see its module head once written.

@@ -1,0 +1,1 @@
+//! The os crate: see its module head once written.

@@ -1,0 +1,1 @@
+//! The sandbox crate: see its module head once written.

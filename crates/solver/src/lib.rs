@@ -1,0 +1,1 @@
+//! The solver crate: see its module head once written.

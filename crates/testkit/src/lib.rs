@@ -1,0 +1,1 @@
+//! The testkit crate: see its module head once written.

@@ -1,0 +1,281 @@
+//! Where the bytes of a file are, without holding them.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// A file on the host that holds bytes of a Tree: a pack of the store, a disk
+/// image, or a single file of a directory.
+///
+/// A pack is opened once and shared by everything in it. A single file is opened
+/// at each use and not kept, so that a tree of a million files needs no million
+/// descriptors.
+#[derive(Debug)]
+pub struct Blob {
+    path: PathBuf,
+    file: Option<File>,
+    id: Option<BlobId>,
+}
+
+/// What a blob is called where it is kept by content (see `store`): the only
+/// kind of blob that a serialised Tree may refer to.
+pub type BlobId = [u8; 32];
+
+impl Blob {
+    /// A file of a directory, opened at each use.
+    pub fn at_path(path: impl Into<PathBuf>) -> Arc<Blob> {
+        Arc::new(Blob { path: path.into(), file: None, id: None })
+    }
+
+    /// A file that stays open, such as a pack (then with its id) or an image.
+    pub fn opened(path: impl Into<PathBuf>, file: File, id: Option<BlobId>) -> Arc<Blob> {
+        Arc::new(Blob { path: path.into(), file: Some(file), id })
+    }
+
+    /// The path, for messages.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The content address, for blobs kept in the store.
+    pub fn id(&self) -> Option<BlobId> {
+        self.id
+    }
+
+    /// Calls `f` with the open file.
+    pub fn with_file<T>(&self, f: impl FnOnce(&File) -> io::Result<T>) -> io::Result<T> {
+        match &self.file {
+            Some(file) => f(file),
+            None => f(&File::open(&self.path)?),
+        }
+    }
+}
+
+/// A run of bytes of a file.
+#[derive(Debug, Clone)]
+pub enum Part {
+    /// `len` bytes of `blob` from `offset`.
+    Data {
+        /// The file that has the bytes.
+        blob: Arc<Blob>,
+        /// Where in that file.
+        offset: u64,
+        /// How many.
+        len: u64,
+    },
+    /// `len` zero bytes that need no space.
+    Hole {
+        /// How many.
+        len: u64,
+    },
+}
+
+impl Part {
+    /// How many bytes.
+    pub fn len(&self) -> u64 {
+        match self {
+            Part::Data { len, .. } | Part::Hole { len } => *len,
+        }
+    }
+
+    /// True if it has no bytes.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// The content of a regular file. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Content {
+    len: u64,
+    repr: Repr,
+}
+
+#[derive(Debug, Clone)]
+enum Repr {
+    Inline(Arc<[u8]>),
+    Parts(Arc<[Part]>),
+    // The common case has no allocation of its own.
+    One(Arc<Blob>, u64),
+}
+
+/// One run as a sink sees it: bytes at hand, a range to copy, or a hole.
+#[derive(Debug)]
+pub enum Segment<'a> {
+    /// Bytes in memory.
+    Bytes(&'a [u8]),
+    /// A range of a file, to be copied with `copy_file_range` or `pread`.
+    Range {
+        /// The file.
+        blob: &'a Arc<Blob>,
+        /// Where it starts.
+        offset: u64,
+        /// How long it is.
+        len: u64,
+    },
+    /// Zeroes.
+    Hole {
+        /// How many.
+        len: u64,
+    },
+}
+
+impl Content {
+    /// No bytes at all.
+    pub fn empty() -> Self {
+        Self::inline(Vec::new())
+    }
+
+    /// Bytes held in memory: for small and generated files.
+    pub fn inline(bytes: impl Into<Arc<[u8]>>) -> Self {
+        let bytes = bytes.into();
+        Content { len: bytes.len() as u64, repr: Repr::Inline(bytes) }
+    }
+
+    /// A range of a blob.
+    pub fn range(blob: Arc<Blob>, offset: u64, len: u64) -> Self {
+        Content { len, repr: Repr::One(blob, offset) }
+    }
+
+    /// Several ranges and holes one after the other.
+    pub fn parts(parts: impl Into<Arc<[Part]>>) -> Self {
+        let parts = parts.into();
+        Content { len: parts.iter().map(Part::len).sum(), repr: Repr::Parts(parts) }
+    }
+
+    /// Size in bytes.
+    pub fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// True if the file is empty.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The runs, in order.
+    pub fn segments(&self) -> impl Iterator<Item = Segment<'_>> {
+        let (one, parts) = match &self.repr {
+            Repr::Inline(bytes) => (Some(Segment::Bytes(bytes)), &[][..]),
+            Repr::One(blob, offset) => {
+                (Some(Segment::Range { blob, offset: *offset, len: self.len }), &[][..])
+            }
+            Repr::Parts(parts) => (None, &parts[..]),
+        };
+        one.into_iter().chain(parts.iter().map(|p| match p {
+            Part::Data { blob, offset, len } => Segment::Range { blob, offset: *offset, len: *len },
+            Part::Hole { len } => Segment::Hole { len: *len },
+        }))
+    }
+
+    /// Reads the whole file, refusing one of more than `limit` bytes: nothing
+    /// that an image contains may decide how much memory we use.
+    pub fn read(&self, limit: u64) -> io::Result<Vec<u8>> {
+        if self.len > limit {
+            let message = format!("file of {} bytes is larger than the limit of {limit}", self.len);
+            return Err(io::Error::new(io::ErrorKind::FileTooLarge, message));
+        }
+        let mut bytes = vec![0; self.len as usize];
+        let read = self.read_at(&mut bytes, 0)?;
+        if read < bytes.len() {
+            return Err(self.cut_short());
+        }
+        Ok(bytes)
+    }
+
+    /// Fills `buf` from `offset`; returns how many bytes there were.
+    pub fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        let want = self.len.saturating_sub(offset).min(buf.len() as u64) as usize;
+        let (mut at, mut done) = (0u64, 0usize);
+        for segment in self.segments() {
+            let len = segment.len();
+            let skip = (offset + done as u64).saturating_sub(at);
+            if skip < len && done < want {
+                let n = ((len - skip) as usize).min(want - done);
+                segment.read_exact_at(&mut buf[done..done + n], skip)?;
+                done += n;
+            }
+            at += len;
+        }
+        Ok(done)
+    }
+
+    /// A reader from the start.
+    pub fn reader(&self) -> impl Read + '_ {
+        ContentReader { content: self, offset: 0 }
+    }
+
+    fn cut_short(&self) -> io::Error {
+        io::Error::new(io::ErrorKind::UnexpectedEof, "the file that holds the content is too short")
+    }
+}
+
+impl Segment<'_> {
+    /// Length in bytes.
+    pub fn len(&self) -> u64 {
+        match self {
+            Segment::Bytes(bytes) => bytes.len() as u64,
+            Segment::Range { len, .. } | Segment::Hole { len } => *len,
+        }
+    }
+
+    /// True if it has no bytes.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn read_exact_at(&self, buf: &mut [u8], skip: u64) -> io::Result<()> {
+        match self {
+            Segment::Bytes(bytes) => {
+                buf.copy_from_slice(&bytes[skip as usize..skip as usize + buf.len()]);
+                Ok(())
+            }
+            Segment::Hole { .. } => {
+                buf.fill(0);
+                Ok(())
+            }
+            Segment::Range { blob, offset, .. } => blob
+                .with_file(|f| f.read_exact_at(buf, offset + skip))
+                .map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", blob.path().display()))),
+        }
+    }
+}
+
+struct ContentReader<'a> {
+    content: &'a Content,
+    offset: u64,
+}
+
+impl Read for ContentReader<'_> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let n = self.content.read_at(buf, self.offset)?;
+        self.offset += n as u64;
+        Ok(n)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_across_parts_and_holes() {
+        let dir = std::env::temp_dir().join(format!("mkgold-content-{}", std::process::id()));
+        std::fs::write(&dir, b"0123456789").unwrap();
+        let blob = Blob::at_path(&dir);
+        let data = |offset, len| Part::Data { blob: blob.clone(), offset, len };
+        let content = Content::parts(vec![data(2, 3), Part::Hole { len: 2 }, data(8, 2)]);
+        assert_eq!(content.read(100).unwrap(), b"234\0\x0089");
+        let mut buf = [9; 4];
+        assert_eq!(content.read_at(&mut buf, 2).unwrap(), 4);
+        assert_eq!(&buf, b"4\0\x008");
+        let mut all = Vec::new();
+        content.reader().read_to_end(&mut all).unwrap();
+        assert_eq!(all.len() as u64, content.len());
+        assert!(content.read(3).is_err(), "the limit holds");
+        assert!(Content::range(blob, 5, 50).read(100).is_err(), "a short blob is an error");
+        std::fs::remove_file(dir).unwrap();
+    }
+}

@@ -1,0 +1,24 @@
+//! [`Tree`]: a root file system in memory, the type in the middle of mkgold.
+//!
+//! What it is: paths → inodes with mode, owner, times, xattrs, hard links and
+//! *where the bytes are*. Ordered, so iteration and everything derived from it
+//! is deterministic. Owners, devices and xattrs live here and nowhere else,
+//! which is why a build needs no root.
+//!
+//! What it is not: a file-system format (see `fs`), policy (see `os`, `check`),
+//! or a cache (see `store`).
+//!
+//! Data flow: sources ([`dir`], [`tar`], [`cpio`], `dpkg`, readers in `fs`) make
+//! a Tree; edits are functions on `&mut Tree`; sinks iterate over it.
+
+pub mod content;
+mod path;
+mod resolve;
+mod tree;
+
+pub use content::{Blob, Content, Part, Segment};
+pub use path::{PathError, TreePath};
+pub use resolve::ResolveError;
+pub use tree::{
+    Device, Inode, InodeId, Kind, KindName, Meta, Mtime, Node, Tree, TreeError, Xattrs,
+};

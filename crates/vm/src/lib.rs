@@ -1,0 +1,1 @@
+//! The vm crate: see its module head once written.
