@@ -65,6 +65,8 @@ pub enum Part {
         /// How many.
         len: u64,
     },
+    /// Bytes in memory, such as a header between two ranges.
+    Bytes(Arc<[u8]>),
     /// `len` zero bytes that need no space.
     Hole {
         /// How many.
@@ -77,6 +79,7 @@ impl Part {
     pub fn len(&self) -> u64 {
         match self {
             Part::Data { len, .. } | Part::Hole { len } => *len,
+            Part::Bytes(bytes) => bytes.len() as u64,
         }
     }
 
@@ -145,6 +148,22 @@ impl Content {
         Content { len: parts.iter().map(Part::len).sum(), repr: Repr::Parts(parts) }
     }
 
+    /// Several contents one after the other; no byte is copied.
+    pub fn concat<'a>(contents: impl IntoIterator<Item = &'a Content>) -> Self {
+        let parts: Vec<Part> = contents.into_iter().flat_map(Content::as_parts).collect();
+        Self::parts(parts)
+    }
+
+    fn as_parts(&self) -> Vec<Part> {
+        match &self.repr {
+            Repr::Inline(bytes) => vec![Part::Bytes(bytes.clone())],
+            Repr::One(blob, offset) => {
+                vec![Part::Data { blob: blob.clone(), offset: *offset, len: self.len }]
+            }
+            Repr::Parts(parts) => parts.to_vec(),
+        }
+    }
+
     /// Size in bytes.
     pub fn len(&self) -> u64 {
         self.len
@@ -166,6 +185,7 @@ impl Content {
         };
         one.into_iter().chain(parts.iter().map(|p| match p {
             Part::Data { blob, offset, len } => Segment::Range { blob, offset: *offset, len: *len },
+            Part::Bytes(bytes) => Segment::Bytes(bytes),
             Part::Hole { len } => Segment::Hole { len: *len },
         }))
     }
@@ -259,6 +279,18 @@ impl Read for ContentReader<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn concatenates_what_is_in_memory_and_holes() {
+        let hole = Content::parts(vec![Part::Hole { len: 2 }]);
+        let nested = Content::concat([&Content::inline(*b"ab"), &hole]);
+        let all = Content::concat([&nested, &Content::empty(), &Content::inline(*b"c")]);
+        assert_eq!(all.len(), 5);
+        assert_eq!(all.read(9).unwrap(), b"ab\0\0c");
+        let mut buf = [0; 2];
+        assert_eq!(all.read_at(&mut buf, 3).unwrap(), 2);
+        assert_eq!(&buf, b"\0c");
+    }
 
     #[test]
     fn reads_across_parts_and_holes() {
