@@ -8,12 +8,15 @@
 //! What it is not: a file-system format (see `fs`), policy (see `os`, `check`),
 //! or a cache (see `store`).
 //!
-//! Data flow: sources ([`dir`], [`tar`], [`cpio`], `dpkg`, readers in `fs`) make
-//! a Tree; edits are functions on `&mut Tree`; sinks iterate over it.
+//! Data flow: sources ([`dir`], `dpkg`, readers in `fs`) make a Tree; edits are
+//! functions on `&mut Tree`; sinks ([`tar`], `boot::initrd`, writers in `fs`)
+//! iterate over it.
 
 pub mod content;
+pub mod dir;
 mod path;
 mod resolve;
+pub mod tar;
 mod tree;
 
 pub use content::{Blob, Content, Part, Segment};
