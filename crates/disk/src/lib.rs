@@ -1,1 +1,45 @@
-//! The disk crate: see its module head once written.
+//! The disk engine: GPT, repart.d definitions, the planner, and the executor that
+//! makes an image file.
+//!
+//! What it is: definitions ([`definition`]) and what a disk has ([`gpt`]) become a
+//! [`plan`], which [`execute`] carries out on one image file, without root, loop
+//! device or mount. [`populate`] makes the Tree of a partition, [`derive`] the
+//! identifiers, [`fstab`] the tables of a running system, [`layout`] the definitions
+//! of a project that brings none.
+//!
+//! What it is not: file systems. Their writers (crate `fs`) come in as a
+//! [`execute::PartitionFiller`]; this crate knows only how large a content is and
+//! where it goes. Nor is it policy about what an image contains.
+//!
+//! Data flow: directories or a Tree → [`definition::load`] → `Definition`s; a disk →
+//! [`gpt::read`] → `Table`; both and sizes → [`plan::plan`] → `Plan` (pure,
+//! serialisable: dry run, preview, table, JSON) → [`execute::execute`] → bytes.
+//!
+//! Specification: repart.d(5), systemd-repart(8), UAPI.2, UEFI 2.10 chapter 5. Two
+//! versions of systemd can be asked for ([`Version`]); they differ in a few decisions
+//! of the planner.
+
+pub mod derive;
+pub mod gpt;
+mod guid;
+pub mod types;
+mod units;
+
+pub use guid::{BadGuid, Guid};
+pub use types::{Architecture, Designator, TypeGuid};
+pub use units::{BadSectorSize, Bytes, SectorSize, Sectors};
+
+use serde::{Deserialize, Serialize};
+
+/// Whose decisions the planner takes where versions of systemd differ.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum Version {
+    /// systemd 257, of Debian 13.
+    V257,
+    /// systemd 262.
+    #[default]
+    V262,
+}
