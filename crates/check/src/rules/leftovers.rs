@@ -1,0 +1,382 @@
+//! R2–R5 and R7: what must simply not be there. One row per kind of thing.
+
+use glob::Pattern;
+use tree::{Kind, KindName, Tree, TreePath};
+
+use super::finding;
+use crate::{Fix, Outcome, Rule, Severity, Subject, Volume};
+
+/// What exempts a file from its row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Unless {
+    /// Nothing: identity is never configuration.
+    Never,
+    /// The project itself put it there.
+    Project,
+    /// `Hostname=` sets it.
+    Hostname,
+    /// The project sets it by a file.
+    MachineInfo,
+}
+
+/// One kind of thing that must be absent.
+pub struct Leftover {
+    id: &'static str,
+    title: &'static str,
+    why: &'static str,
+    severity: Severity,
+    volume: Volume,
+    /// Shell patterns without leading slash; `*` does not match a slash. A
+    /// pattern that ends in `/` means what is in that directory, at any depth.
+    patterns: &'static [&'static str],
+    fix: Fix,
+    unless: Unless,
+}
+
+const ERROR: Leftover = Leftover {
+    id: "",
+    title: "",
+    why: "",
+    severity: Severity::Error,
+    volume: Volume::Root,
+    patterns: &[],
+    fix: Fix::Remove,
+    unless: Unless::Never,
+};
+
+const WARNING: Leftover = Leftover { severity: Severity::Warning, ..ERROR };
+
+/// The rows.
+pub static TABLE: [Leftover; 24] = [
+    Leftover {
+        id: "R2",
+        title: "no random seed",
+        why: "Every clone would start its random numbers from the same seed.",
+        patterns: &["var/lib/systemd/random-seed", "var/lib/urandom/random-seed"],
+        ..ERROR
+    },
+    Leftover {
+        id: "R3",
+        title: "no random seed in the ESP",
+        why: "The boot loader would hand every clone the same seed.",
+        volume: Volume::Esp,
+        patterns: &["loader/random-seed"],
+        ..ERROR
+    },
+    Leftover {
+        id: "R4",
+        title: "no host name of the build host",
+        why: "Every clone would have the same name.",
+        patterns: &["etc/hostname"],
+        unless: Unless::Hostname,
+        ..ERROR
+    },
+    Leftover {
+        id: "R4-machine-info",
+        title: "no machine-info of the build host",
+        why: "Pretty host name, location and chassis are those of one machine.",
+        patterns: &["etc/machine-info"],
+        unless: Unless::MachineInfo,
+        ..ERROR
+    },
+    Leftover {
+        id: "R5",
+        title: "no credential secret",
+        why: "Whoever has one clone can decrypt the credentials of all. Credentials that were \
+              encrypted with it at build time are lost with it.",
+        patterns: &["var/lib/systemd/credential.secret"],
+        ..ERROR
+    },
+    Leftover {
+        id: "R7-dhcp",
+        title: "no DHCP leases and DUIDs",
+        why: "Clones would ask for the same address.",
+        patterns: &[
+            "var/lib/dhcp/*.lease*",
+            "var/lib/dhcpcd/*",
+            "var/lib/NetworkManager/*.lease",
+            "var/lib/systemd/network/",
+            "etc/dhcp/duid",
+            "etc/dhcpcd.duid",
+        ],
+        ..ERROR
+    },
+    Leftover {
+        id: "R7-networkmanager",
+        title: "no NetworkManager secret",
+        why: "Stable privacy addresses and MACs are derived from it.",
+        patterns: &[
+            "var/lib/NetworkManager/secret_key",
+            "var/lib/NetworkManager/seen-bssids",
+            "var/lib/NetworkManager/timestamps",
+        ],
+        ..ERROR
+    },
+    Leftover {
+        id: "R7-iscsi",
+        title: "no iSCSI initiator name",
+        why: "Two initiators of one name corrupt each other's sessions.",
+        patterns: &["etc/iscsi/initiatorname.iscsi"],
+        unless: Unless::Project,
+        ..ERROR
+    },
+    Leftover {
+        id: "R7-lvm",
+        title: "no LVM devices and archives of the build host",
+        why: "They name disks of another machine.",
+        patterns: &["etc/lvm/devices/*", "etc/lvm/archive/*", "etc/lvm/backup/*"],
+        ..ERROR
+    },
+    Leftover {
+        id: "R7-cloud",
+        title: "no cloud-init instance",
+        why: "cloud-init takes the clone for the instance that it has set up already.",
+        patterns: &["var/lib/cloud/"],
+        ..ERROR
+    },
+    Leftover {
+        id: "R7-keys",
+        title: "no private keys of machine services",
+        why: "Whoever has one clone could pass for every other.",
+        patterns: &[
+            "etc/krb5.keytab",
+            "etc/wireguard/*.key",
+            "var/lib/tailscale/*",
+            "etc/ssl/private/ssl-cert-snakeoil.key",
+            "etc/ssl/certs/ssl-cert-snakeoil.pem",
+            "etc/salt/pki/",
+            "var/lib/puppet/ssl/",
+            "etc/puppetlabs/puppet/ssl/",
+            "var/lib/sss/secrets/*",
+            "var/lib/samba/private/*.tdb",
+            "var/lib/docker/engine-id",
+            "etc/docker/key.json",
+        ],
+        unless: Unless::Project,
+        ..ERROR
+    },
+    Leftover {
+        id: "R7-udev",
+        title: "no persistent network names",
+        why: "They bind interface names to the MACs of one machine.",
+        patterns: &[
+            "etc/udev/rules.d/70-persistent-net.rules",
+            "etc/udev/rules.d/75-persistent-net-generator.rules",
+        ],
+        unless: Unless::Project,
+        ..ERROR
+    },
+    Leftover {
+        id: "R7-account-backups",
+        title: "no backups of the account files",
+        why: "They hold hashes that were replaced, and differ from build to build.",
+        patterns: &[
+            "etc/passwd-",
+            "etc/group-",
+            "etc/shadow-",
+            "etc/gshadow-",
+            "etc/subuid-",
+            "etc/subgid-",
+        ],
+        ..ERROR
+    },
+    Leftover {
+        id: "R7-spool",
+        title: "no mail and cron spools",
+        why: "They belong to people of the build host.",
+        patterns: &["var/mail/*", "var/spool/mail/*", "var/spool/cron/crontabs/*"],
+        unless: Unless::Project,
+        ..ERROR
+    },
+    Leftover {
+        id: "R7-history",
+        title: "no shell histories",
+        why: "They tell what was typed while the image was made, passwords among it.",
+        patterns: &[
+            "root/.*_history",
+            "root/.lesshst",
+            "root/.viminfo",
+            "home/*/.*_history",
+            "home/*/.lesshst",
+            "home/*/.viminfo",
+        ],
+        ..ERROR
+    },
+    Leftover {
+        id: "R7-authorized-keys",
+        title: "no SSH keys of people that are not configured",
+        why: "A forgotten key opens every clone.",
+        patterns: &["root/.ssh/", "home/*/.ssh/*"],
+        unless: Unless::Project,
+        ..ERROR
+    },
+    Leftover {
+        id: "R7-logins",
+        title: "no login records",
+        why: "They tell of another machine.",
+        patterns: &["var/log/wtmp", "var/log/btmp", "var/log/lastlog", "var/log/faillog"],
+        fix: Fix::Truncate,
+        ..ERROR
+    },
+    Leftover {
+        id: "R7-logs",
+        title: "no logs, no journal",
+        why: "They tell of another machine, and differ from build to build.",
+        patterns: &[
+            "var/log/*.log",
+            "var/log/apt/*",
+            "var/log/journal/",
+            "var/log/installer/",
+            "var/log/*.log.*",
+            "var/log/unattended-upgrades/*",
+        ],
+        ..ERROR
+    },
+    Leftover {
+        id: "R7-crash",
+        title: "no crash and core dumps",
+        why: "They hold memory of programs of another machine.",
+        patterns: &["var/crash/*", "var/lib/systemd/coredump/*", "core"],
+        ..ERROR
+    },
+    Leftover {
+        id: "R7-tmp",
+        title: "/tmp and /var/tmp are empty",
+        why: "Nothing there is meant to last.",
+        patterns: &["tmp/", "var/tmp/", "run/", "dev/", "proc/", "sys/"],
+        ..ERROR
+    },
+    Leftover {
+        id: "R7-packages",
+        title: "no package caches and lists",
+        why: "They are old by the time of the first boot, and differ from build to build.",
+        severity: Severity::Error,
+        patterns: &[
+            "var/cache/apt/*.bin",
+            "var/cache/apt/archives/*.deb",
+            "var/cache/apt/archives/partial/*",
+            "var/lib/apt/lists/*_*",
+            "var/lib/apt/lists/partial/*",
+            "var/lib/apt/periodic/*",
+            "var/cache/debconf/*-old",
+            "var/lib/dpkg/*-old",
+            "var/cache/ldconfig/aux-cache",
+        ],
+        ..ERROR
+    },
+    Leftover {
+        id: "R7-resolv",
+        title: "no resolv.conf copied from the build host",
+        why: "It names the build network's servers.",
+        patterns: &["etc/resolv.conf"],
+        unless: Unless::Project,
+        ..ERROR
+    },
+    Leftover {
+        id: "R7-lock",
+        title: "no lock files",
+        why: "They have no meaning once their process is gone.",
+        patterns: &[
+            "etc/.pwd.lock",
+            "var/lib/dpkg/lock",
+            "var/lib/dpkg/lock-frontend",
+            "var/lib/dpkg/triggers/Lock",
+            "var/cache/apt/archives/lock",
+            "var/lib/apt/lists/lock",
+        ],
+        ..WARNING
+    },
+    Leftover {
+        id: "R9",
+        title: "no key files of encrypted volumes",
+        why: "Every clone's disk would open with the same key.",
+        patterns: &["etc/cryptsetup-keys.d/*", "run/cryptsetup-keys.d/*"],
+        unless: Unless::Project,
+        ..ERROR
+    },
+];
+
+impl Rule for Leftover {
+    fn id(&self) -> &'static str {
+        self.id
+    }
+
+    fn title(&self) -> &'static str {
+        self.title
+    }
+
+    fn why(&self) -> &'static str {
+        self.why
+    }
+
+    fn severity(&self) -> Severity {
+        self.severity
+    }
+
+    fn check(&self, subject: &Subject) -> Outcome {
+        let tree = match self.volume {
+            Volume::Root => subject.root,
+            Volume::Esp => match subject.esp {
+                Some(esp) => esp,
+                None => return Outcome::NotApplicable,
+            },
+        };
+        let findings = self
+            .patterns
+            .iter()
+            .flat_map(|pattern| matches(tree, pattern))
+            .filter(|path| !self.exempt(subject, path) && self.is_leftover(tree, path))
+            .map(|path| finding(self.volume, &path, self.title, self.fix.clone()))
+            .collect();
+        Outcome::of(findings)
+    }
+}
+
+impl Leftover {
+    fn exempt(&self, subject: &Subject, path: &TreePath) -> bool {
+        let intent = subject.intent;
+        match self.unless {
+            Unless::Never => false,
+            Unless::Project => intent.project_files.contains(path),
+            Unless::Hostname => intent.hostname || intent.project_files.contains(path),
+            Unless::MachineInfo => intent.machine_info || intent.project_files.contains(path),
+        }
+    }
+
+    fn is_leftover(&self, tree: &Tree, path: &TreePath) -> bool {
+        let Some(node) = tree.get(path) else { return false };
+        match (&self.fix, &node.kind) {
+            (Fix::Truncate, Kind::File(content)) => !content.is_empty(),
+            (Fix::Truncate, _) => false,
+            // A link (to resolved's stub, to /run) is not a copy of anything.
+            _ if self.id == "R7-resolv" => node.kind.name() != KindName::Symlink,
+            _ => true,
+        }
+    }
+}
+
+/// What `pattern` names in `tree`; no link is followed.
+fn matches(tree: &Tree, pattern: &str) -> Vec<TreePath> {
+    let mut found = vec![TreePath::root()];
+    let (pattern, contents) = match pattern.strip_suffix('/') {
+        Some(pattern) => (pattern, true),
+        None => (pattern, false),
+    };
+    for component in pattern.split('/') {
+        found = found.iter().flat_map(|dir| step(tree, dir, component)).collect();
+    }
+    if contents {
+        found = found.iter().flat_map(|d| tree.children(d).map(|(p, _)| p.clone())).collect();
+    }
+    found
+}
+
+fn step(tree: &Tree, dir: &TreePath, component: &str) -> Vec<TreePath> {
+    if !component.contains(['*', '?', '[']) {
+        let path = dir.join(component).ok();
+        return path.into_iter().filter(|p| tree.contains(p)).collect();
+    }
+    let pattern = Pattern::new(component).expect("a pattern of the table");
+    let name = |path: &TreePath| String::from_utf8_lossy(path.name()).into_owned();
+    tree.children(dir).map(|(p, _)| p.clone()).filter(|p| pattern.matches(&name(p))).collect()
+}

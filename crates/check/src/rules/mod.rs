@@ -1,0 +1,28 @@
+//! The registry. One file per rule; what is merely "must be absent" is a row of
+//! the table in [`leftovers`].
+
+mod entry_names;
+pub(crate) mod host_keys;
+mod leftovers;
+mod machine_id;
+mod os_release;
+
+use crate::{Finding, Fix, Rule, Volume};
+use tree::TreePath;
+
+/// Every rule, in the order in which reports show them.
+pub static RULES: std::sync::LazyLock<Vec<&'static dyn Rule>> = std::sync::LazyLock::new(|| {
+    let mut rules: Vec<&'static dyn Rule> =
+        vec![&machine_id::MachineId, &machine_id::DbusMachineId, &host_keys::HostKeys];
+    rules.extend(leftovers::TABLE.iter().map(|row| row as &dyn Rule));
+    rules.extend([
+        &entry_names::EntryToken as &dyn Rule,
+        &entry_names::EntryNames,
+        &os_release::EtcOsRelease,
+    ]);
+    rules
+});
+
+fn finding(volume: Volume, path: &TreePath, message: impl Into<String>, fix: Fix) -> Finding {
+    Finding { volume, path: path.clone(), message: message.into(), fix }
+}

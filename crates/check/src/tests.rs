@@ -1,0 +1,183 @@
+//! Each rule: a planted defect is found, sealing mends it, the clean counterpart
+//! is silent.
+
+use super::*;
+use tree::{Kind, Meta, Node};
+
+fn p(s: &str) -> TreePath {
+    TreePath::new(s).unwrap()
+}
+
+/// What a golden Debian root has, as far as the rules look.
+fn golden() -> (Tree, Tree) {
+    let mut root = Tree::new();
+    let files = [
+        ("usr/lib/os-release", "ID=debian\n"),
+        ("etc/kernel/entry-token", "debian\n"),
+        ("etc/machine-id", "uninitialized\n"),
+        ("usr/lib/modules/6.1/vmlinuz", "k"),
+        ("usr/sbin/sshd", "s"),
+        ("usr/lib/systemd/system/sshd-keygen.service", "[Service]\nExecStart=ssh-keygen -A\n"),
+        ("var/log/wtmp", ""),
+        ("etc/ssh/sshd_config", "x"),
+    ];
+    for (path, text) in files {
+        root.write(&p(path), 0o644, text.as_bytes()).unwrap();
+    }
+    for dir in ["var/log/journal", "tmp", "var/lib/systemd/network", "root/.ssh"] {
+        root.make_dirs(&p(dir)).unwrap();
+    }
+    root.add_symlink(p("etc/os-release"), "../usr/lib/os-release").unwrap();
+    root.add_symlink(p("etc/resolv.conf"), "../run/systemd/resolve/stub-resolv.conf").unwrap();
+    root.make_dirs(&p("var/lib/dbus")).unwrap();
+    root.add_symlink(p("var/lib/dbus/machine-id"), "/etc/machine-id").unwrap();
+    root.make_dirs(&p("etc/systemd/system/ssh.service.wants")).unwrap();
+    root.add_symlink(
+        p("etc/systemd/system/ssh.service.wants/sshd-keygen.service"),
+        "/usr/lib/systemd/system/sshd-keygen.service",
+    )
+    .unwrap();
+    let mut esp = Tree::new();
+    esp.write(&p("EFI/Linux/debian-6.1.efi"), 0o644, *b"MZ").unwrap();
+    esp.write(&p("loader/entries/debian-6.1.conf"), 0o644, *b"title x\n").unwrap();
+    (root, esp)
+}
+
+fn failing(root: &Tree, esp: &Tree, intent: &Intent) -> Vec<&'static str> {
+    let report = check(&Subject { root, esp: Some(esp), intent });
+    let mut ids: Vec<_> = report.findings(Severity::Warning).map(|(id, _)| id).collect();
+    ids.dedup();
+    ids
+}
+
+#[test]
+fn a_golden_image_is_silent() {
+    let (root, esp) = golden();
+    let intent = Intent::default();
+    assert_eq!(failing(&root, &esp, &intent), Vec::<&str>::new());
+    assert!(check(&Subject { root: &root, esp: Some(&esp), intent: &intent }).is_golden());
+}
+
+/// Rule, volume, planted path, content.
+const PLANTED: [(&str, Volume, &str, &str); 33] = [
+    ("R1", Volume::Root, "etc/machine-id", ""),
+    ("R1", Volume::Root, "etc/machine-id", "0123456789abcdef0123456789abcdef\n"),
+    ("R1", Volume::Root, "etc/machine-id", "what\n"),
+    ("R2", Volume::Root, "var/lib/systemd/random-seed", "x"),
+    ("R3", Volume::Esp, "loader/random-seed", "x"),
+    ("R4", Volume::Root, "etc/hostname", "buildhost\n"),
+    ("R4-machine-info", Volume::Root, "etc/machine-info", "LOCATION=here\n"),
+    ("R5", Volume::Root, "var/lib/systemd/credential.secret", "x"),
+    ("R6", Volume::Root, "etc/ssh/ssh_host_ed25519_key", "x"),
+    ("R6", Volume::Root, "etc/ssh/ssh_host_ed25519_key.pub", "x"),
+    ("R7-dhcp", Volume::Root, "var/lib/dhcp/dhclient.leases", "x"),
+    ("R7-dhcp", Volume::Root, "var/lib/systemd/network/duid", "x"),
+    ("R7-networkmanager", Volume::Root, "var/lib/NetworkManager/secret_key", "x"),
+    ("R7-iscsi", Volume::Root, "etc/iscsi/initiatorname.iscsi", "x"),
+    ("R7-lvm", Volume::Root, "etc/lvm/archive/vg_0.vg", "x"),
+    ("R7-cloud", Volume::Root, "var/lib/cloud/instances/i/x", "x"),
+    ("R7-keys", Volume::Root, "etc/ssl/private/ssl-cert-snakeoil.key", "x"),
+    ("R7-udev", Volume::Root, "etc/udev/rules.d/70-persistent-net.rules", "x"),
+    ("R7-account-backups", Volume::Root, "etc/shadow-", "x"),
+    ("R7-spool", Volume::Root, "var/mail/root", "x"),
+    ("R7-history", Volume::Root, "root/.bash_history", "x"),
+    ("R7-history", Volume::Root, "home/me/.python_history", "x"),
+    ("R7-authorized-keys", Volume::Root, "root/.ssh/authorized_keys", "x"),
+    ("R7-logins", Volume::Root, "var/log/wtmp", "x"),
+    ("R7-logs", Volume::Root, "var/log/dpkg.log", "x"),
+    ("R7-logs", Volume::Root, "var/log/journal/0123/system.journal", "x"),
+    ("R7-crash", Volume::Root, "var/crash/x.dump", "x"),
+    ("R7-tmp", Volume::Root, "tmp/left", "x"),
+    ("R7-packages", Volume::Root, "var/lib/apt/lists/deb_main_Packages", "x"),
+    ("R7-packages", Volume::Root, "var/lib/dpkg/status-old", "x"),
+    ("R7-lock", Volume::Root, "etc/.pwd.lock", ""),
+    ("R9", Volume::Root, "etc/cryptsetup-keys.d/root.key", "x"),
+    ("R7-resolv", Volume::Root, "etc/resolv.conf", "nameserver 10.0.0.1\n"),
+];
+
+#[test]
+fn a_planted_defect_is_found_and_sealed() {
+    for (rule, volume, path, text) in PLANTED {
+        let (mut root, mut esp) = golden();
+        let tree = if volume == Volume::Root { &mut root } else { &mut esp };
+        tree.remove(&p(path));
+        tree.write(&p(path), 0o600, text.as_bytes()).unwrap();
+        let intent = Intent::default();
+        assert_eq!(failing(&root, &esp, &intent), [rule], "{path}");
+        let changes = seal(&mut root, Some(&mut esp), &intent, Mtime::secs(1)).unwrap();
+        assert!(changes.iter().all(|c| c.rule == rule) && !changes.is_empty(), "{path}");
+        assert_eq!(failing(&root, &esp, &intent), Vec::<&str>::new(), "{path} after sealing");
+        let again = seal(&mut root, Some(&mut esp), &intent, Mtime::secs(1)).unwrap();
+        assert!(again.is_empty(), "{path}: sealing twice changes nothing");
+    }
+}
+
+#[test]
+fn every_rule_of_the_registry_has_a_planted_defect() {
+    let by_hand = ["R1b", "B1", "B2", "E7"];
+    for rule in RULES.iter() {
+        let planted = PLANTED.iter().any(|(id, ..)| *id == rule.id());
+        assert!(planted || by_hand.contains(&rule.id()), "{} has no fixture", rule.id());
+        assert!(!rule.why().is_empty() && !rule.title().is_empty());
+    }
+    let mut ids: Vec<_> = RULES.iter().map(|r| r.id()).collect();
+    ids.sort();
+    ids.dedup();
+    assert_eq!(ids.len(), RULES.len(), "IDs are unique");
+}
+
+#[test]
+fn what_is_configured_is_no_leftover_but_identity_is() {
+    let (mut root, esp) = golden();
+    let mut intent = Intent { hostname: true, ..Intent::default() };
+    for path in ["etc/hostname", "root/.ssh/authorized_keys", "var/lib/systemd/random-seed"] {
+        root.write(&p(path), 0o600, *b"x").unwrap();
+        intent.project_files.insert(p(path));
+    }
+    assert_eq!(failing(&root, &esp, &intent), ["R2"]);
+}
+
+#[test]
+fn a_server_without_a_key_maker_gets_one() {
+    let (mut root, mut esp) = golden();
+    root.remove(&p("etc/systemd/system/ssh.service.wants"));
+    let intent = Intent::default();
+    assert_eq!(failing(&root, &esp, &intent), ["R6"], "a unit that nothing wants makes no keys");
+    seal(&mut root, Some(&mut esp), &intent, Mtime::secs(1)).unwrap();
+    assert_eq!(failing(&root, &esp, &intent), Vec::<&str>::new());
+    root.remove(&p("usr/sbin/sshd"));
+    let report = check(&Subject { root: &root, esp: None, intent: &intent });
+    let r6 = report.verdicts.iter().find(|v| v.id == "R6").unwrap();
+    assert_eq!(r6.outcome, Outcome::NotApplicable);
+}
+
+#[test]
+fn what_cannot_be_mended_is_still_found() {
+    let id = "0123456789abcdef0123456789abcdef";
+    let intent = Intent::default();
+    let (root, mut esp) = golden();
+    esp.write(&p(&format!("EFI/Linux/{id}-6.1.efi")), 0o644, *b"x").unwrap();
+    assert_eq!(failing(&root, &esp, &intent), ["B2"]);
+    let (root, mut esp) = golden();
+    esp.write(&p("loader/entries/x.conf"), 0o644, *b"options systemd.machine_id=1\n").unwrap();
+    assert_eq!(failing(&root, &esp, &intent), ["B2"]);
+    let (mut root, esp) = golden();
+    root.write(&os::entry_token::path(), 0o644, id.as_bytes()).unwrap();
+    assert_eq!(failing(&root, &esp, &intent), ["B1"]);
+    let (mut root, esp) = golden();
+    let kind = Kind::File(tree::Content::inline(*b"ID=debian\n"));
+    root.put(p("etc/os-release"), Node { meta: Meta::file(0o644), kind }).unwrap();
+    assert_eq!(failing(&root, &esp, &intent), ["E7"]);
+}
+
+#[test]
+fn a_dbus_machine_id_of_its_own_goes() {
+    let (mut root, mut esp) = golden();
+    let path = p("var/lib/dbus/machine-id");
+    root.remove(&path);
+    root.write(&path, 0o644, *b"0123456789abcdef0123456789abcdef\n").unwrap();
+    let intent = Intent::default();
+    assert_eq!(failing(&root, &esp, &intent), ["R1b"]);
+    seal(&mut root, Some(&mut esp), &intent, Mtime::secs(1)).unwrap();
+    assert!(!root.contains(&path));
+}
