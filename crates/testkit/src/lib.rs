@@ -1,1 +1,8 @@
-//! The testkit crate: see its module head once written.
+//! What tests share: the oracles, and comparisons that say what differs.
+//!
+//! Not shipped. An oracle is the original tool from Debian, in a root file system
+//! that `cargo xtask oracles` builds (with mkgold itself, so that it needs nothing
+//! on the host). A test that needs one **fails** without it.
+
+pub mod compare;
+pub mod oracle;

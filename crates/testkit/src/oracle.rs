@@ -1,0 +1,84 @@
+//! Running the original tools in their own root file system.
+
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+/// The variable that names the root file system with the original tools.
+pub const VARIABLE: &str = "MKGOLD_ORACLE";
+
+// Runs in a mount namespace of its own: $1 is the root, $2 the number of binds.
+// What is bound appears under the same path inside, so that a test need not
+// translate paths; the namespace takes the mounts with it when it ends.
+const ENTER: &str = r#"
+set -e
+root=$1; binds=$2; shift 2
+mount --rbind /dev "$root/dev"
+mount --rbind /proc "$root/proc"
+mount -t tmpfs tmpfs "$root/run"
+while [ "$binds" -gt 0 ]; do
+    mkdir -p "$root/$1"
+    mount --bind "$1" "$root/$1"
+    shift; binds=$((binds - 1))
+done
+exec chroot "$root" /usr/bin/env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C.UTF-8 \
+    TZ=UTC HOME=/root "$@"
+"#;
+
+/// The root file system with the original tools. Panics, so that the test fails,
+/// if it is not there.
+pub fn root() -> PathBuf {
+    let root = std::env::var_os(VARIABLE).unwrap_or_else(|| {
+        panic!("{VARIABLE} is not set: run `cargo xtask oracles` and set it to what that prints")
+    });
+    let root = PathBuf::from(root);
+    assert!(root.join("usr/bin/env").exists(), "{VARIABLE}={} is no root", root.display());
+    root
+}
+
+/// A command in the oracle root. The directories `binds` are visible inside under
+/// their own paths. Works as root and as an ordinary user.
+pub fn command(program: impl AsRef<OsStr>, binds: &[&Path]) -> Command {
+    let mut command = Command::new("unshare");
+    command.arg("--mount").arg("--propagation=private");
+    if !rustix::process::geteuid().is_root() {
+        command.args(["--user", "--map-root-user"]);
+    }
+    command.args(["--", "/bin/sh", "-c", ENTER, "enter"]);
+    command.arg(root()).arg(binds.len().to_string());
+    command.args(binds.iter().map(|b| b.as_os_str()));
+    command.arg(program);
+    command
+}
+
+/// Runs a tool of the oracle and returns its output, whatever its exit status.
+/// Panics if the tool is missing.
+pub fn output<I, S>(program: &str, args: I, binds: &[&Path]) -> Output
+where
+    I: IntoIterator<Item = S>,
+    S: AsRef<OsStr>,
+{
+    let mut command = command(program, binds);
+    command.args(args);
+    let output = command.output().expect("unshare is part of util-linux, which is essential");
+    assert_ne!(output.status.code(), Some(127), "{program} is not in the oracle root");
+    output
+}
+
+/// Runs a tool of the oracle that must succeed; returns its standard output.
+pub fn stdout<I, S>(program: &str, args: I, binds: &[&Path]) -> String
+where
+    I: IntoIterator<Item = S>,
+    S: AsRef<OsStr>,
+{
+    let args: Vec<OsString> = args.into_iter().map(|a| a.as_ref().to_owned()).collect();
+    let output = output(program, &args, binds);
+    assert!(
+        output.status.success(),
+        "{program} {args:?}: {}\n{}{}",
+        output.status,
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8(output.stdout).expect("the tool prints UTF-8")
+}
