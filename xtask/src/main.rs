@@ -1,2 +1,44 @@
-//! Developer tasks.
-fn main() {}
+//! Developer tasks: `cargo xtask TASK`.
+//!
+//! `test` is everything CI runs, and what the README's second command is. Each
+//! ring is a task of its own. Nothing here needs root or a tool of the host
+//! beyond Rust and a C compiler: the oracles come from Debian by mkgold itself.
+
+mod rings;
+mod run;
+
+use std::process::ExitCode;
+use std::time::Instant;
+
+type Task = (&'static str, &'static str, fn() -> Result<(), String>);
+
+const TASKS: &[Task] = &[
+    ("test", "everything: lint, quick, oracle, boot", rings::all),
+    ("lint", "rustfmt, clippy, licences, generated pages", rings::lint),
+    ("quick", "unit and table tests (under two minutes)", rings::quick),
+    ("oracles", "build the root file system with the original tools", rings::oracles),
+    ("oracle", "comparisons with the original tools", rings::oracle),
+    ("boot", "build real images and boot them in QEMU", rings::boot),
+];
+
+fn main() -> ExitCode {
+    let name = std::env::args().nth(1).unwrap_or_default();
+    let Some((_, _, task)) = TASKS.iter().find(|(n, ..)| *n == name) else {
+        eprintln!("usage: cargo xtask TASK\n");
+        for (name, what, _) in TASKS {
+            eprintln!("  {name:10} {what}");
+        }
+        return ExitCode::from(2);
+    };
+    let start = Instant::now();
+    match task() {
+        Ok(()) => {
+            println!("xtask {name}: done in {:.0} s", start.elapsed().as_secs_f64());
+            ExitCode::SUCCESS
+        }
+        Err(message) => {
+            eprintln!("xtask {name}: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}

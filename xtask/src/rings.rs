@@ -1,0 +1,98 @@
+//! The rings of the test suite, from quick to slow.
+
+use std::path::PathBuf;
+
+use crate::run::{cargo, command, root, run};
+
+/// The release that the oracle root is made of.
+const ORACLE_PROJECT: &str = "tests/oracle";
+/// The version of cargo-deny that is known to work with `deny.toml`.
+const CARGO_DENY: &str = "0.20.2";
+
+/// Everything, in the order in which failures are cheap.
+pub fn all() -> Result<(), String> {
+    lint()?;
+    quick()?;
+    oracles()?;
+    oracle()?;
+    boot()
+}
+
+/// Formatting, lints, licences, generated pages.
+pub fn lint() -> Result<(), String> {
+    run(&mut cargo(&["fmt", "--all", "--check"]))?;
+    run(&mut cargo(&["clippy", "--workspace", "--all-targets", "--quiet", "--", "-Dwarnings"]))?;
+    deny()
+}
+
+/// Licences, sources, duplicates. The advisory database lies outside of the
+/// package registries, so it is asked for only where it can be had.
+fn deny() -> Result<(), String> {
+    let installed =
+        command("cargo-deny", &["--version"]).output().is_ok_and(|o| o.status.success());
+    if !installed {
+        run(&mut cargo(&[
+            "install",
+            "--locked",
+            "--quiet",
+            "cargo-deny",
+            "--version",
+            CARGO_DENY,
+        ]))?;
+    }
+    run(&mut cargo(&["deny", "--log-level", "error", "check", "licenses", "bans", "sources"]))
+}
+
+/// Unit, table and property tests: no network, no root, no tool.
+pub fn quick() -> Result<(), String> {
+    run(&mut cargo(&["test", "--workspace", "--quiet"]))
+}
+
+fn oracle_root() -> PathBuf {
+    root().join("target/oracle/output/oracle")
+}
+
+fn mkgold() -> Result<PathBuf, String> {
+    run(&mut cargo(&["build", "--release", "--quiet", "--package", "mkgold"]))?;
+    let target = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
+    let target = target.unwrap_or_else(|| root().join("target"));
+    let host = host_triple()?;
+    Ok(target.join(host).join("release/mkgold"))
+}
+
+fn host_triple() -> Result<String, String> {
+    let output = command("rustc", &["-vV"]).output().map_err(|e| format!("rustc -vV: {e}"))?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let host = text.lines().find_map(|l| l.strip_prefix("host: "));
+    host.map(str::to_owned).ok_or_else(|| "rustc -vV names no host".into())
+}
+
+/// Builds the root file system with the original tools, by mkgold itself: it
+/// works without root and needs nothing but the host's apt sources.
+pub fn oracles() -> Result<(), String> {
+    let mkgold = mkgold()?;
+    let output = root().join("target/oracle");
+    let project = root().join(ORACLE_PROJECT);
+    let mut build = command(mkgold.to_str().ok_or("path is not UTF-8")?, &[]);
+    build.arg("-C").arg(&project);
+    build.arg("--output-directory").arg(output.join("output"));
+    build.arg("--cache-directory").arg(output.join("cache"));
+    build.args(["--force", "build"]);
+    run(&mut build)?;
+    println!("MKGOLD_ORACLE={}", oracle_root().display());
+    Ok(())
+}
+
+/// Comparisons with the original tools.
+pub fn oracle() -> Result<(), String> {
+    let mut test = cargo(&["test", "--workspace", "--quiet", "--", "--ignored", "oracle"]);
+    run(test.env("MKGOLD_ORACLE", oracle_root()))
+}
+
+/// Builds real images and boots them.
+pub fn boot() -> Result<(), String> {
+    let mkgold = mkgold()?;
+    let mut test = cargo(&["test", "--package", "mkgold", "--release", "--test", "boot"]);
+    test.args(["--", "--ignored", "--nocapture", "--test-threads=1"]);
+    run(test.env("MKGOLD_ORACLE", oracle_root()).env("MKGOLD_BINARY", mkgold))
+}
