@@ -1,0 +1,231 @@
+//! A whole `.deb`: its members in order, its two tars, and what they may be.
+//!
+//! What it is not: storing or interpreting. Control files are bytes here, and
+//! the data tar's stream goes to the caller as it is.
+//!
+//! Data flow: `Read` → [`read_deb`] → [`Contents`] + the data tar written to a sink.
+
+use std::io::{self, Read, Write};
+
+use tree::TreePath;
+
+use crate::ar;
+use crate::compress::{Bounded, decoder};
+use crate::package::{Entry, EntryKind, Member};
+use crate::tar::{self, Header, Type};
+use crate::{ArchiveError, Problem};
+
+/// How much a `.deb` may hold. The defaults let pass everything in Debian.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of the decompressed control tar.
+    pub control_bytes: u64,
+    /// Files in the control tar.
+    pub control_members: u64,
+    /// Bytes of the decompressed data tar.
+    pub data_bytes: u64,
+    /// Entries of the data tar.
+    pub entries: u64,
+    /// Bytes of names, link targets and xattrs of all entries together, which
+    /// bounds the memory that they take.
+    pub name_bytes: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            control_bytes: 16 << 20,
+            control_members: 1000,
+            data_bytes: 32 << 30,
+            entries: 2_000_000,
+            name_bytes: 256 << 20,
+        }
+    }
+}
+
+/// What [`read_deb`] found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Contents {
+    /// The files of the control tar, in its order.
+    pub members: Vec<Member>,
+    /// The entries of the data tar, in its order.
+    pub entries: Vec<Entry>,
+}
+
+/// Reads a `.deb` of format 2.x from front to back and writes the decompressed
+/// data tar to `pack`. Offsets in the entries count from the first byte written.
+pub fn read_deb(
+    archive: &str,
+    input: impl Read,
+    limits: &Limits,
+    pack: impl Write,
+) -> Result<Contents, ArchiveError> {
+    let at = |member: &str| {
+        let (archive, member) = (archive.to_owned(), member.to_owned());
+        move |problem| ArchiveError { archive, member, problem }
+    };
+    let mut reader = ar::Reader::new(input).map_err(at("header"))?;
+    check_version(&mut reader).map_err(at("debian-binary"))?;
+    let (name, extension) = find(&mut reader, "control.tar").map_err(at("control.tar"))?;
+    let members = read_control(reader.member(), &extension, limits).map_err(at(&name))?;
+    let (name, extension) = find(&mut reader, "data.tar").map_err(at("data.tar"))?;
+    let mut last = Vec::new();
+    let entries = read_data(reader.member(), &extension, limits, pack, &mut last);
+    let entries = entries.map_err(|problem| {
+        let place = match last.is_empty() {
+            true => name,
+            false => format!("{name}: at or after {:?}", String::from_utf8_lossy(&last)),
+        };
+        at(&place)(problem)
+    })?;
+    Ok(Contents { members, entries })
+}
+
+fn check_version(reader: &mut ar::Reader<impl Read>) -> Result<(), Problem> {
+    match reader.next()? {
+        Some(header) if header.name == "debian-binary" => {}
+        _ => return Err(Problem::malformed("it is not the first member")),
+    }
+    let mut version = String::new();
+    reader.member().take(64).read_to_string(&mut version)?;
+    let line = version.lines().next().unwrap_or_default();
+    match line.split_once('.') {
+        Some(("2", minor)) if minor.bytes().all(|b| b.is_ascii_digit()) => Ok(()),
+        _ => Err(Problem::Unsupported(format!("archive format {line:?}"))),
+    }
+}
+
+/// The next member that counts must be `stem` with an extension: members whose
+/// name begins with `_` are for others (deb(5)).
+fn find(reader: &mut ar::Reader<impl Read>, stem: &str) -> Result<(String, String), Problem> {
+    loop {
+        let header = reader.next()?.ok_or_else(|| Problem::malformed("it is missing"))?;
+        if header.name.starts_with('_') {
+            continue;
+        }
+        let Some(extension) = header.name.strip_prefix(stem) else {
+            let name = header.name;
+            return Err(Problem::malformed(format!("the member {name:?} stands in its place")));
+        };
+        return Ok((header.name.clone(), extension.to_owned()));
+    }
+}
+
+fn read_control(
+    member: impl Read,
+    extension: &str,
+    limits: &Limits,
+) -> Result<Vec<Member>, Problem> {
+    if matches!(extension, ".bz2" | ".lzma") {
+        return Err(Problem::Unsupported(format!("a control archive compressed as {extension}")));
+    }
+    let stream = Bounded::new(decoder(extension, member)?, limits.control_bytes);
+    let mut tar = tar::Reader::new(stream);
+    let mut members: Vec<Member> = Vec::new();
+    while let Some(header) = tar.next()? {
+        let path = TreePath::new(&header.path)?;
+        if header.kind == Type::Directory && path.is_root() {
+            continue;
+        }
+        let name = String::from_utf8_lossy(path.as_bytes()).into_owned();
+        if header.kind != Type::File || name.contains('/') {
+            return Err(Problem::malformed(format!("{name:?} is not a plain file")));
+        }
+        if !name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.')) {
+            return Err(Problem::malformed(format!("bad control file name {name:?}")));
+        }
+        if members.iter().any(|m| m.name == name) {
+            return Err(Problem::malformed(format!("{name:?} is there twice")));
+        }
+        if members.len() as u64 >= limits.control_members {
+            return Err(Problem::limit("the number of control files", limits.control_members));
+        }
+        let bytes = tar.content(&header)?.into();
+        members.push(Member { name, mode: header.mode, mtime: header.mtime, bytes });
+    }
+    Ok(members)
+}
+
+fn read_data(
+    member: impl Read,
+    extension: &str,
+    limits: &Limits,
+    pack: impl Write,
+    last: &mut Vec<u8>,
+) -> Result<Vec<Entry>, Problem> {
+    let stream = Bounded::new(decoder(extension, member)?, limits.data_bytes);
+    let mut stream = Tee { input: stream, pack };
+    let mut tar = tar::Reader::new(&mut stream);
+    let mut entries = Vec::new();
+    let mut names = 0u64;
+    while let Some(header) = tar.next()? {
+        last.clone_from(&header.path);
+        if entries.len() as u64 >= limits.entries {
+            return Err(Problem::limit("the number of entries", limits.entries));
+        }
+        names += name_bytes(&header);
+        if names > limits.name_bytes {
+            return Err(Problem::limit("the size of all names", limits.name_bytes));
+        }
+        entries.push(entry(header)?);
+    }
+    // The rest, zeroes as a rule, so that the decompressor checks its checksums.
+    io::copy(&mut stream.input, &mut io::sink())?;
+    stream.pack.flush()?;
+    Ok(entries)
+}
+
+fn name_bytes(header: &Header) -> u64 {
+    let xattrs: usize = header.xattrs.iter().map(|(name, value)| name.len() + value.len()).sum();
+    (header.path.len() + header.link.len() + xattrs) as u64
+}
+
+fn entry(header: Header) -> Result<Entry, Problem> {
+    let kind = match header.kind {
+        Type::Directory => EntryKind::Dir,
+        Type::File => EntryKind::File { offset: header.offset, len: header.size },
+        Type::HardLink => EntryKind::HardLink(TreePath::new(&header.link)?),
+        Type::Symlink if header.link.is_empty() || header.link.contains(&0) => {
+            return Err(Problem::malformed("a symbolic link has no target"));
+        }
+        Type::Symlink => EntryKind::Symlink(header.link.into()),
+        Type::CharDevice => EntryKind::CharDev(header.device),
+        Type::BlockDevice => EntryKind::BlockDev(header.device),
+        Type::Fifo => EntryKind::Fifo,
+    };
+    let path = TreePath::new(&header.path)?;
+    if path.is_root() && kind != EntryKind::Dir {
+        return Err(Problem::malformed("the root is not a directory"));
+    }
+    // Names that say no more than the number need not be looked up later.
+    let name = |name: Vec<u8>, id: u32| match &name[..] {
+        b"" => None,
+        b"root" if id == 0 => None,
+        _ => String::from_utf8(name).ok(),
+    };
+    Ok(Entry {
+        path,
+        kind,
+        mode: header.mode,
+        uid: header.uid,
+        gid: header.gid,
+        uname: name(header.uname, header.uid),
+        gname: name(header.gname, header.gid),
+        mtime: header.mtime,
+        xattrs: header.xattrs,
+    })
+}
+
+/// Copies to the pack what is read.
+struct Tee<R, W> {
+    input: R,
+    pack: W,
+}
+
+impl<R: Read, W: Write> Read for Tee<R, W> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let n = self.input.read(buf)?;
+        self.pack.write_all(&buf[..n])?;
+        Ok(n)
+    }
+}
