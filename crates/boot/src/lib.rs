@@ -1,1 +1,5 @@
-//! The boot crate: see its module head once written.
+//! Everything between a configured root Tree and a disk that boots.
+
+pub mod kernel;
+pub mod modules;
+pub mod version;
