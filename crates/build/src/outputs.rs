@@ -1,0 +1,180 @@
+//! Outputs appear by rename, or not at all.
+//!
+//! Everything is written into a staging directory beside its final place (so that
+//! the rename stays on one file system), then renamed, the main output last. A
+//! staging directory is locked as long as its process lives; one that nobody
+//! locks was left by a killed build and is removed by the next.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Prefix of staging directories.
+const PREFIX: &str = ".mkgold-staging-";
+
+/// An I/O error with path and operation.
+#[derive(Debug, thiserror::Error)]
+#[error("{operation} {}: {source}", path.display())]
+pub struct OutputError {
+    /// What was tried.
+    pub operation: &'static str,
+    /// On which path.
+    pub path: PathBuf,
+    /// What the system said.
+    pub source: io::Error,
+}
+
+pub(crate) fn io_error(
+    operation: &'static str,
+    path: &Path,
+) -> impl FnOnce(io::Error) -> OutputError {
+    let path = path.to_owned();
+    move |source| OutputError { operation, path, source }
+}
+
+/// A directory for outputs that are not there yet. Removed when dropped.
+#[derive(Debug)]
+pub struct Staging {
+    output: PathBuf,
+    dir: PathBuf,
+    finished: Vec<String>,
+    _lock: File,
+}
+
+impl Staging {
+    /// Begins in the directory `output`, which is made if it is missing.
+    pub fn begin(output: &Path) -> Result<Staging, OutputError> {
+        fs::create_dir_all(output).map_err(io_error("make the output directory", output))?;
+        remove_abandoned(output)?;
+        let dir = output.join(format!("{PREFIX}{}", std::process::id()));
+        fs::create_dir(&dir).map_err(io_error("make the staging directory", &dir))?;
+        let lock = File::open(&dir).map_err(io_error("open", &dir))?;
+        lock.lock().map_err(io_error("lock", &dir))?;
+        Ok(Staging { output: output.to_owned(), dir, finished: Vec::new(), _lock: lock })
+    }
+
+    /// Where the staging directory is.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Where an output called `name` is written to.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+
+    /// Creates an output called `name`.
+    pub fn create(&self, name: &str) -> Result<File, OutputError> {
+        let path = self.path(name);
+        File::options()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .open(&path)
+            .map_err(io_error("create", &path))
+    }
+
+    /// Writes an output called `name` as a whole.
+    pub fn write(&mut self, name: &str, bytes: &[u8]) -> Result<(), OutputError> {
+        let path = self.path(name);
+        fs::write(&path, bytes).map_err(io_error("write", &path))?;
+        self.finish(name);
+        Ok(())
+    }
+
+    /// Says that the output called `name` is complete.
+    pub fn finish(&mut self, name: &str) {
+        self.finished.push(name.to_owned());
+    }
+
+    /// Gives every finished output its place, in the order in which they were
+    /// finished. What was there under these names is replaced.
+    pub fn publish(mut self) -> Result<Vec<PathBuf>, OutputError> {
+        let mut published = Vec::new();
+        for name in std::mem::take(&mut self.finished) {
+            let (from, to) = (self.dir.join(&name), self.output.join(&name));
+            replace(&from, &to, &self.dir.join(format!("{name}.old")))?;
+            published.push(to);
+        }
+        Ok(published)
+    }
+}
+
+/// Renames over what is there; a directory cannot be renamed over, so the old one
+/// steps aside first.
+fn replace(from: &Path, to: &Path, aside: &Path) -> Result<(), OutputError> {
+    if to.symlink_metadata().is_ok_and(|m| m.is_dir()) {
+        fs::rename(to, aside).map_err(io_error("move aside", to))?;
+        if let Err(error) = fs::rename(from, to) {
+            let _ = fs::rename(aside, to);
+            return Err(io_error("rename to", to)(error));
+        }
+        return Ok(());
+    }
+    fs::rename(from, to).map_err(io_error("rename to", to))
+}
+
+impl Drop for Staging {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.dir);
+    }
+}
+
+fn remove_abandoned(output: &Path) -> Result<(), OutputError> {
+    let entries = fs::read_dir(output).map_err(io_error("list", output))?;
+    for entry in entries.flatten() {
+        if !entry.file_name().to_string_lossy().starts_with(PREFIX) {
+            continue;
+        }
+        let path = entry.path();
+        let abandoned = File::open(&path).is_ok_and(|f| f.try_lock().is_ok());
+        if abandoned {
+            fs::remove_dir_all(&path).map_err(io_error("remove what a killed build left", &path))?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_appears_before_publish_and_litter_goes() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("image.raw"), b"old").unwrap();
+        fs::create_dir(dir.path().join(".mkgold-staging-1")).unwrap();
+        let mut staging = Staging::begin(dir.path()).unwrap();
+        assert!(!dir.path().join(".mkgold-staging-1").exists());
+        staging.write("image.raw", b"new").unwrap();
+        assert_eq!(fs::read(dir.path().join("image.raw")).unwrap(), b"old");
+        staging.publish().unwrap();
+        assert_eq!(fs::read(dir.path().join("image.raw")).unwrap(), b"new");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_build_that_fails_leaves_the_old_output() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("image.raw"), b"old").unwrap();
+        let mut staging = Staging::begin(dir.path()).unwrap();
+        staging.write("image.raw", b"new").unwrap();
+        drop(staging);
+        assert_eq!(fs::read(dir.path().join("image.raw")).unwrap(), b"old");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_directory_replaces_a_directory() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("tree")).unwrap();
+        fs::write(dir.path().join("tree/old"), b"").unwrap();
+        let mut staging = Staging::begin(dir.path()).unwrap();
+        fs::create_dir(staging.path("tree")).unwrap();
+        fs::write(staging.path("tree").join("new"), b"").unwrap();
+        staging.finish("tree");
+        staging.publish().unwrap();
+        assert!(dir.path().join("tree/new").exists() && !dir.path().join("tree/old").exists());
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+}
