@@ -1,0 +1,92 @@
+//! The kernel mounts what we write and sees the tree that was meant. Needs root
+//! and loop devices: `cargo test --test root_kernel -- --ignored`.
+
+mod common;
+
+use std::path::Path;
+use std::process::Command;
+
+use common::*;
+use fs::ext4::{self, Ext4Options};
+use tree::Tree;
+use tree::dir::{self, Owners};
+use uuid::Uuid;
+
+/// A mount that goes away with the test.
+struct Mounted(tempfile::TempDir);
+
+impl Mounted {
+    fn new(image: &Path, options: &str) -> Mounted {
+        let dir = tempfile::tempdir().unwrap();
+        run(Command::new("mount").args(["-o", options]).arg(image).arg(dir.path()));
+        Mounted(dir)
+    }
+
+    fn tree(&self) -> Tree {
+        let options = dir::Options { owners: Owners::Preserve, mtime: None, xattrs: true };
+        dir::read(self.0.path(), &options).unwrap()
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg(self.0.path()).status();
+    }
+}
+
+fn run(command: &mut Command) -> String {
+    let output = command.output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{command:?}: {text}{:?}", output.stderr);
+    text
+}
+
+fn ext4_options(size: u64) -> Ext4Options {
+    Ext4Options { epoch: 1_700_000_000, ..Ext4Options::new(Uuid::from_bytes([9; 16]), size) }
+}
+
+#[test]
+#[ignore = "root"]
+fn the_kernel_sees_the_ext4_tree() {
+    let source = Source::new(3 << 20);
+    for seed in 20..23 {
+        let mut tree = sample(seed, 1500, &source, &EXT4);
+        crowd(&mut tree, "crowd", 5000);
+        let dir = tempfile::tempdir().unwrap();
+        let image = dir.path().join("img");
+        let size = ext4::measure(&tree, &ext4_options(0)).unwrap();
+        let file = std::fs::File::create(&image).unwrap();
+        ext4::write(&tree, &ext4_options(size), &file, 0).unwrap();
+        let mounted = Mounted::new(&image, "loop,ro,noload");
+        assert_same(&with_lost_found(&tree, 1_700_000_000), &mounted.tree());
+    }
+}
+
+/// As systemd-growfs does on the first boot, up to 100 times the size, and then
+/// the file system is used.
+#[test]
+#[ignore = "root"]
+fn a_mounted_ext4_grows() {
+    let source = Source::new(1 << 20);
+    let tree = sample(30, 300, &source, &EXT4);
+    let dir = tempfile::tempdir().unwrap();
+    let image = dir.path().join("img");
+    let size = ext4::measure(&tree, &ext4_options(0)).unwrap();
+    let file = std::fs::File::create(&image).unwrap();
+    ext4::write(&tree, &ext4_options(size), &file, 0).unwrap();
+    {
+        let mounted = Mounted::new(&image, "loop");
+        let mount = mounted.0.path();
+        let device = run(Command::new("findmnt").args(["-no", "SOURCE"]).arg(mount));
+        for factor in [2, 16, 100] {
+            file.set_len(size * factor).unwrap();
+            run(Command::new("losetup").args(["-c", device.trim()]));
+            run(Command::new("resize2fs").arg(device.trim()));
+            let new = mount.join(format!("written-{factor}"));
+            std::fs::write(&new, vec![factor as u8; 3 << 20]).unwrap();
+        }
+    }
+    run(Command::new("e2fsck").arg("-fn").arg(&image));
+    let found = ext4::read(&blob(&image), 0).unwrap();
+    assert_eq!(found.len(), with_lost_found(&tree, 0).len() + 3);
+}
