@@ -5,8 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tree::{Kind, Tree, TreePath};
 
+use crate::glob::Glob;
+
 use super::depmod::normalise_alias;
-use super::pattern::{Glob, Selection};
+use super::pattern::Selection;
 use super::{Dependencies, ModuleError, ModuleSet, directory};
 
 /// Where the kernel looks for firmware.
