@@ -19,9 +19,11 @@
 //! versions of systemd can be asked for ([`Version`]); they differ in a few decisions
 //! of the planner.
 
+pub mod definition;
 pub mod derive;
 pub mod gpt;
 mod guid;
+pub mod plan;
 pub mod types;
 mod units;
 
@@ -42,4 +44,24 @@ pub enum Version {
     /// systemd 262.
     #[default]
     V262,
+}
+
+impl Version {
+    /// The number.
+    pub fn number(self) -> u16 {
+        match self {
+            Version::V257 => 257,
+            Version::V262 => 262,
+        }
+    }
+}
+
+/// How close to the original things are done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+pub struct Compat {
+    /// Which original.
+    pub version: Version,
+    /// Also do what contradicts its documentation: `GrowFileSystem=no` has no effect;
+    /// `Flags=` with one of the lower 48 bits loses all bits.
+    pub original_bugs: bool,
 }

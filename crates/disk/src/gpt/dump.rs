@@ -5,6 +5,7 @@ use std::fmt::Write;
 use serde_json::{Map, Value, json};
 
 use super::{SLOTS, Table};
+use crate::{Designator, Sectors, TypeGuid};
 
 /// The name of partition `slot` (counted from 0) of `device`, as libfdisk makes it.
 pub fn node(device: &str, slot: u32) -> String {
@@ -12,8 +13,9 @@ pub fn node(device: &str, slot: u32) -> String {
     format!("{device}{infix}{}", slot + 1)
 }
 
-/// The text that `sfdisk --dump` prints, and that `sfdisk` takes as a script.
-pub fn text(table: &Table, device: &str) -> String {
+/// The text that `sfdisk --dump` prints, and that `sfdisk` takes as a script. `disk` is
+/// the real size of the disk.
+pub fn text(table: &Table, disk: Sectors, device: &str) -> String {
     let mut out = format!(
         "label: gpt\nlabel-id: {:#}\ndevice: {device}\nunit: sectors\nfirst-lba: {}\n\
          last-lba: {}\n",
@@ -22,15 +24,21 @@ pub fn text(table: &Table, device: &str) -> String {
     if table.slots != SLOTS {
         let _ = writeln!(out, "table-length: {}", table.slots);
     }
-    let _ = writeln!(out, "sector-size: {}\n", table.sector_size.get());
+    if let Some(grain) = unusual_grain(table, disk) {
+        let _ = writeln!(out, "grain: {grain}");
+    }
+    let _ = writeln!(out, "sector-size: {}", table.sector_size.get());
+    if !table.entries.is_empty() {
+        out.push('\n');
+    }
     for (slot, entry) in &table.entries {
         let size = entry.sectors().map_or(0, |s| s.0);
         let _ = write!(
             out,
-            "{} : start={:>12}, size={size:>12}, type={:#}, uuid={:#}",
+            "{} : start={:>12}, size={size:>12}, type={}, uuid={:#}",
             node(device, *slot),
             entry.first.0,
-            entry.kind.0,
+            kind(entry.kind),
             entry.guid
         );
         if !entry.name.is_empty() {
@@ -45,7 +53,7 @@ pub fn text(table: &Table, device: &str) -> String {
 }
 
 /// What `sfdisk --json` prints.
-pub fn json(table: &Table, device: &str) -> Value {
+pub fn json(table: &Table, disk: Sectors, device: &str) -> Value {
     let mut label = Map::new();
     let mut put = |key: &str, value: Value| label.insert(key.to_owned(), value);
     put("label", json!("gpt"));
@@ -57,6 +65,9 @@ pub fn json(table: &Table, device: &str) -> Value {
     if table.slots != SLOTS {
         put("table-length", json!(table.slots.to_string()));
     }
+    if let Some(grain) = unusual_grain(table, disk) {
+        put("grain", json!(grain.to_string()));
+    }
     put("sectorsize", json!(table.sector_size.get()));
     let partitions: Vec<Value> = table
         .entries
@@ -67,7 +78,7 @@ pub fn json(table: &Table, device: &str) -> Value {
             put("node", json!(node(device, *slot)));
             put("start", json!(entry.first.0));
             put("size", json!(entry.sectors().map_or(0, |s| s.0)));
-            put("type", json!(format!("{:#}", entry.kind.0)));
+            put("type", json!(kind(entry.kind)));
             put("uuid", json!(format!("{:#}", entry.guid)));
             if !entry.name.is_empty() {
                 put("name", json!(entry.name.to_string()));
@@ -82,6 +93,21 @@ pub fn json(table: &Table, device: &str) -> Value {
         put("partitions", Value::Array(partitions));
     }
     json!({ "partitiontable": label })
+}
+
+/// A type as libfdisk has it in its own table: upper case but for one.
+fn kind(kind: TypeGuid) -> String {
+    match kind.designator() {
+        Designator::UserHome => kind.0.to_string(),
+        _ => format!("{:#}", kind.0),
+    }
+}
+
+/// What libfdisk aligns new partitions to where that is not 1 MiB: on a disk of no
+/// more than four of those.
+fn unusual_grain(table: &Table, disk: Sectors) -> Option<u64> {
+    let small = disk.0 <= 4 * super::ALIGNMENT / table.sector_size.get();
+    small.then_some(table.sector_size.get())
 }
 
 /// The attribute bits by name; those of the type (48 to 63) by number.
@@ -101,21 +127,18 @@ fn attributes(bits: u64) -> Option<String> {
     (!words.is_empty()).then(|| words.join(" "))
 }
 
-/// What a shell would take as special, and control characters, as `\xHH`.
+/// What a shell would take as special, and all but printable ASCII, as `\xHH`.
 fn quoted(text: &str) -> String {
     let mut out = String::new();
-    for c in text.chars() {
-        match c {
-            '"' | '\\' | '`' | '$' => {
-                let _ = write!(out, "\\x{:02x}", u32::from(c));
+    for byte in text.bytes() {
+        match byte {
+            b'"' | b'\\' | b'`' | b'$' => {
+                let _ = write!(out, "\\x{byte:02x}");
             }
-            c if c.is_control() => {
-                let mut bytes = [0; 4];
-                for byte in c.encode_utf8(&mut bytes).bytes() {
-                    let _ = write!(out, "\\x{byte:02x}");
-                }
+            b' '..=b'~' => out.push(char::from(byte)),
+            _ => {
+                let _ = write!(out, "\\x{byte:02x}");
             }
-            c => out.push(c),
         }
     }
     out

@@ -191,7 +191,9 @@ impl Designator {
 }
 
 /// The type of a partition. Any GUID is one; those of the specification have names.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
 #[serde(transparent)]
 pub struct TypeGuid(pub Guid);
 

@@ -1,0 +1,92 @@
+//! `%x` in values: what they stand for is given, nothing is looked up here.
+
+use std::collections::BTreeMap;
+
+use crate::Architecture;
+
+/// A value that expands to more than this is refused.
+const MAX_EXPANDED: usize = 64 << 10;
+
+/// What the planner and the parser need from the world.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Facts {
+    /// The architecture that `Type=root` means.
+    pub architecture: Architecture,
+    /// What `%A`, `%b` … stand for, see systemd-repart(8) and repart.d(5). A missing
+    /// one of os-release (`A B M o w W`) is empty; a missing other one is an error of
+    /// the line that uses it. `%a` and `%%` need not be given.
+    pub specifiers: BTreeMap<char, String>,
+    /// `$SYSTEMD_REPART_OVERRIDE_FSTYPE`: instead of every `Format=`.
+    pub override_format: Option<String>,
+    /// `$SYSTEMD_REPART_OVERRIDE_FSTYPE_ROOT` …: by the designator's name.
+    pub override_format_of: BTreeMap<String, String>,
+}
+
+impl Facts {
+    /// Nothing known but the architecture.
+    pub fn new(architecture: Architecture) -> Facts {
+        Facts {
+            architecture,
+            specifiers: BTreeMap::new(),
+            override_format: None,
+            override_format_of: BTreeMap::new(),
+        }
+    }
+
+    fn value(&self, c: char) -> Option<&str> {
+        match (c, self.specifiers.get(&c)) {
+            ('a', _) => Some(self.architecture.name()),
+            (_, Some(value)) => Some(value),
+            ('A' | 'B' | 'M' | 'o' | 'w' | 'W', None) => Some(""),
+            _ => None,
+        }
+    }
+}
+
+/// The specifiers that stand for something in definitions.
+const KNOWN: &str = "aAbBHlmMoqvwWTV";
+
+/// `text` with its specifiers replaced. One that does not exist stays as it is, as
+/// in systemd.
+pub(super) fn expand(text: &str, facts: &Facts) -> Result<String, String> {
+    expand_but(text, facts, "")
+}
+
+/// The same, but those in `later` stay for somebody who knows more.
+pub(super) fn expand_but(text: &str, facts: &Facts, later: &str) -> Result<String, String> {
+    let mut out = String::new();
+    let mut chars = text.chars();
+    while let Some(c) = chars.next() {
+        if c != '%' {
+            out.push(c);
+            continue;
+        }
+        match chars.next() {
+            Some(c) if later.contains(c) => out.extend(['%', c]),
+            Some('%') => out.push('%'),
+            None => out.push('%'),
+            Some(c) if KNOWN.contains(c) => match facts.value(c) {
+                Some(value) => out.push_str(value),
+                None => return Err(format!("nobody said what %{c} stands for")),
+            },
+            Some(c) => out.extend(['%', c]),
+        }
+        if out.len() > MAX_EXPANDED {
+            return Err("the value becomes too long".into());
+        }
+    }
+    Ok(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn specifiers_are_replaced_by_what_was_given() {
+        let mut facts = Facts::new(Architecture::X8664);
+        facts.specifiers.insert('M', "web".into());
+        assert_eq!(expand("%M_%A-%a-100%%-%Z%", &facts).unwrap(), "web_-x86-64-100%-%Z%");
+        assert!(expand("%m", &facts).unwrap_err().contains("%m"));
+    }
+}

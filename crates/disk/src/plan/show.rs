@@ -1,0 +1,121 @@
+//! A plan as JSON and as text, in the columns of systemd-repart.
+
+use serde_json::{Map, Value, json};
+
+use super::{Activity, Plan, PlannedPartition};
+use crate::{Bytes, Version};
+use crate::gpt::dump::node;
+
+impl Activity {
+    /// As the `activity` column has it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Activity::Create => "create",
+            Activity::Resize => "resize",
+            Activity::Unchanged => "unchanged",
+        }
+    }
+}
+
+impl Plan {
+    /// What `--json=` prints.
+    pub fn to_json(&self) -> Value {
+        let some = |f: fn(&PlannedPartition) -> bool| self.partitions.iter().any(f);
+        let hashes = some(|p| p.roothash.is_some());
+        let drop_ins = some(|p| !p.drop_ins.is_empty());
+        let rows = self.partitions.iter().map(|p| {
+            let mut row = Map::new();
+            let mut put = |key: &str, value: Value| row.insert(key.to_owned(), value);
+            put("type", json!(p.kind.to_string()));
+            put("label", json!(if p.label.is_empty() { "-" } else { &p.label }));
+            put("uuid", json!(p.uuid));
+            put("partno", json!(p.slot));
+            put("file", json!(p.file));
+            put("node", json!(self.node(p)));
+            put("offset", json!(p.offset));
+            put("old_size", json!(p.old_size));
+            put("raw_size", json!(p.size));
+            put("old_padding", json!(p.old_padding));
+            put("raw_padding", json!(p.padding));
+            put("activity", json!(p.activity.as_str()));
+            if hashes {
+                put("roothash", json!(p.roothash));
+            }
+            if drop_ins {
+                // 257 has an empty list where a partition has none, but not a foreign one.
+                let listed = !p.drop_ins.is_empty() || (self.version < Version::V262 && p.definition.is_some());
+                let some = listed.then_some(&p.drop_ins);
+                put("drop-in_files", json!(some));
+            }
+            Value::Object(row)
+        });
+        Value::Array(rows.collect())
+    }
+
+    /// The name of the partition's device node.
+    pub fn node(&self, partition: &PlannedPartition) -> String {
+        node(&self.device, partition.slot)
+    }
+
+    /// The table for people: what each partition is and how it changes.
+    pub fn to_text(&self) -> String {
+        if self.partitions.is_empty() {
+            return "Empty partition table.\n".into();
+        }
+        let header = ["TYPE", "LABEL", "UUID", "PART", "FILE", "RAW SIZE", "SIZE", "PADDING"];
+        let mut rows: Vec<Vec<String>> = vec![header.map(str::to_owned).to_vec()];
+        for p in &self.partitions {
+            let file = p.file.as_deref().and_then(|f| f.rsplit('/').next()).unwrap_or("-");
+            let label = if p.label.is_empty() { "-" } else { &p.label };
+            rows.push(vec![
+                p.kind.to_string(),
+                label.to_owned(),
+                p.uuid.to_string(),
+                p.slot.to_string(),
+                file.to_owned(),
+                p.size.0.to_string(),
+                change(p, p.old_size, p.size),
+                change(p, p.old_padding, p.padding),
+            ]);
+        }
+        let sum = |f: fn(&PlannedPartition) -> u64| {
+            let total = self.partitions.iter().map(f).fold(0, u64::saturating_add);
+            format!("Σ = {}", Bytes(total))
+        };
+        let mut footer = vec![String::new(); 6];
+        footer.extend([sum(|p| p.size.0), sum(|p| p.padding.0)]);
+        rows.push(footer);
+        aligned(&rows)
+    }
+}
+
+/// `32M → 64M`, `→ 32M` for what is new, `32M` for what stays.
+fn change(p: &PlannedPartition, old: Bytes, new: Bytes) -> String {
+    match p.activity {
+        Activity::Create => format!("→ {new}"),
+        _ if old != new => format!("{old} → {new}"),
+        _ => new.to_string(),
+    }
+}
+
+/// Columns as wide as they have to be; from the fourth on numbers, to the right.
+fn aligned(rows: &[Vec<String>]) -> String {
+    let width = |column: usize| {
+        rows.iter().map(|row| row[column].chars().count()).max().unwrap_or_default()
+    };
+    let widths: Vec<usize> = (0..rows[0].len()).map(width).collect();
+    let mut out = String::new();
+    for row in rows {
+        let mut line = String::new();
+        for (column, cell) in row.iter().enumerate() {
+            let fill = " ".repeat(widths[column] - cell.chars().count());
+            let right = matches!(column, 3 | 5..);
+            let parts = if right { [&fill, cell.as_str()] } else { [cell.as_str(), &fill] };
+            line.push_str(&parts.concat());
+            line.push(' ');
+        }
+        out.push_str(line.trim_end());
+        out.push('\n');
+    }
+    out
+}

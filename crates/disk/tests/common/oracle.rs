@@ -1,0 +1,114 @@
+//! Has systemd-repart in the directory `$MKGOLD_ORACLE` answer cases.
+//!
+//! All cases go through one script in one chroot, in a mount namespace of its own:
+//! nothing in the oracle's directory is changed.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use disk::Version;
+
+use super::{Answer, Case, IMAGE, write_definitions};
+
+pub fn root() -> PathBuf {
+    std::env::var_os("MKGOLD_ORACLE")
+        .expect("MKGOLD_ORACLE names a Debian root file system with the original tools")
+        .into()
+}
+
+/// What the oracle says it is, and which of our versions that is.
+pub fn version() -> (String, Version) {
+    let nothing = tempfile::tempdir().unwrap();
+    let out = in_oracle(nothing.path(), "systemd-repart --version | head -n 1");
+    let text = out.trim().to_owned();
+    match text.split(' ').nth(1) {
+        Some("257") => (text, Version::V257),
+        Some("262") => (text, Version::V262),
+        _ => panic!("the oracle has {text:?}; known are systemd 257 and 262"),
+    }
+}
+
+/// Runs `script` in the oracle with `scratch` at `/mnt`. Returns what it prints.
+pub fn in_oracle(scratch: &Path, script: &str) -> String {
+    let setup = "mount --bind \"$1\" \"$2/mnt\" && mount -t proc proc \"$2/proc\" && \
+                 exec chroot \"$2\" sh -c \"$3\"";
+    let output = Command::new("unshare")
+        .args(["--map-root-user", "--mount", "--pid", "--fork", "sh", "-c", setup, "sh"])
+        .args([scratch, &root()])
+        .arg(script)
+        .env_clear()
+        .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+        .env("LC_ALL", "C.UTF-8")
+        .output()
+        .expect("unshare(1) runs");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "the oracle failed: {stderr}");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// The answers to each of the cases.
+pub fn answers(cases: &[Case]) -> Vec<Vec<Answer>> {
+    let dir = tempfile::tempdir().unwrap();
+    let mut script = String::from("export TMPDIR=/mnt; cd /mnt\n");
+    for case in cases {
+        let name = format!("c{}", case.id);
+        script += &format!("( mkdir -p /mnt/{name}; cd /mnt/{name}\n");
+        for (i, run) in case.runs.iter().enumerate() {
+            write_definitions(&dir.path().join(format!("{name}/d{i}")), &run.definitions);
+            script += &run_script(i, run);
+        }
+        script += &format!("rm -f {IMAGE} )\n");
+    }
+    // Definitions are in the answers by their path, so each run has them at one place.
+    std::fs::write(dir.path().join("script"), script).unwrap();
+    in_oracle(dir.path(), ". /mnt/script");
+    cases.iter().map(|case| collect(dir.path(), case)).collect()
+}
+
+fn run_script(i: usize, run: &super::Run) -> String {
+    let (size, sector, seed) = (&run.size, run.sector, &run.seed);
+    let (mut empty, mut dry, mut before) = ("", "no", String::new());
+    if i == 0 {
+        empty = "--empty=create";
+    }
+    if run.dry {
+        (empty, dry) = ("--empty=force", "yes");
+        before = format!("truncate -s {size} {IMAGE}\n");
+    }
+    let (head, tail) = (2 * sector + 16384, sector + 16384);
+    format!(
+        "rm -rf /mnt/d; mv d{i} /mnt/d\n{before}\
+         systemd-repart --offline=yes {empty} --dry-run={dry} --size={size} \
+         --sector-size={sector} --seed={seed} --definitions=/mnt/d \
+         --json=short {IMAGE} >json{i} 2>err{i} || exit 0\n\
+         touch ok{i}\n\
+         sfdisk --dump --sector-size {sector} {IMAGE} >dump{i} 2>/dev/null\n\
+         head -c {head} {IMAGE} | sha256sum >head{i}; tail -c {tail} {IMAGE} | sha256sum >tail{i}\n"
+    )
+}
+
+fn collect(dir: &Path, case: &Case) -> Vec<Answer> {
+    let dir = dir.join(format!("c{}", case.id));
+    let below = format!("\"/mnt/c{}/img", case.id);
+    let mut answers = Vec::new();
+    for (i, run) in case.runs.iter().enumerate() {
+        let text = |name: &str| {
+            std::fs::read_to_string(dir.join(format!("{name}{i}"))).unwrap_or_default()
+        };
+        let ok = dir.join(format!("ok{i}")).exists();
+        let made = ok && !run.dry;
+        let when = |made: bool, text: String| if made { text } else { String::new() };
+        answers.push(Answer {
+            ok,
+            // An existing image is named by its whole path.
+            json: when(ok, text("json").trim().replace(&below, "\"img")),
+            dump: when(made, text("dump")),
+            head: when(made, text("head").chars().take(16).collect()),
+            tail: when(made, text("tail").chars().take(16).collect()),
+        });
+        if !ok {
+            break;
+        }
+    }
+    answers
+}
