@@ -164,6 +164,30 @@ impl Content {
         }
     }
 
+    /// At most `len` bytes from `offset`; no byte of a file is copied.
+    pub fn slice(&self, offset: u64, len: u64) -> Self {
+        let end = offset.saturating_add(len).min(self.len);
+        let (mut at, mut parts) = (0u64, Vec::new());
+        for part in self.as_parts() {
+            let next = at + part.len();
+            let (from, to) = (offset.max(at), end.min(next));
+            if from < to {
+                let (skip, len) = (from - at, to - from);
+                parts.push(match part {
+                    Part::Data { blob, offset, .. } => {
+                        Part::Data { blob, offset: offset + skip, len }
+                    }
+                    Part::Bytes(bytes) => {
+                        Part::Bytes(bytes[skip as usize..(skip + len) as usize].into())
+                    }
+                    Part::Hole { .. } => Part::Hole { len },
+                });
+            }
+            at = next;
+        }
+        Self::parts(parts)
+    }
+
     /// Size in bytes.
     pub fn len(&self) -> u64 {
         self.len
@@ -290,6 +314,15 @@ mod tests {
         let mut buf = [0; 2];
         assert_eq!(all.read_at(&mut buf, 3).unwrap(), 2);
         assert_eq!(&buf, b"\0c");
+    }
+
+    #[test]
+    fn a_slice_cuts_parts() {
+        let hole = Content::parts(vec![Part::Hole { len: 3 }]);
+        let all = Content::concat([&Content::inline(*b"abc"), &hole, &Content::inline(*b"xyz")]);
+        assert_eq!(all.slice(1, 6).read(9).unwrap(), b"bc\0\0\0x");
+        assert_eq!(all.slice(7, 100).read(9).unwrap(), b"yz");
+        assert!(all.slice(9, 1).is_empty() && all.slice(u64::MAX, u64::MAX).is_empty());
     }
 
     #[test]
