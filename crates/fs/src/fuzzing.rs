@@ -34,3 +34,10 @@ pub fn fuzz_ext4(data: &[u8]) {
         consume(crate::ext4::read_limited(&blob, 0, LIMITS));
     }
 }
+
+/// A FAT12, FAT16 or FAT32 file system.
+pub fn fuzz_fat(data: &[u8]) {
+    if let Some(blob) = blob(data) {
+        consume(crate::fat::read_limited(&blob, 0, LIMITS));
+    }
+}

@@ -12,8 +12,10 @@
 mod bytes;
 mod error;
 pub mod ext4;
+pub mod fat;
 mod image;
 mod output;
+pub mod swap;
 
 pub use error::FsError;
 pub use image::ReadLimits;

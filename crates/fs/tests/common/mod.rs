@@ -276,3 +276,42 @@ pub fn oracle_ok(dir: &Path, command: &str) -> String {
     assert!(output.status.success(), "{command}: {}\n{text}", output.status);
     text
 }
+
+/// What FAT keeps of the meta: the time, in steps of two seconds.
+pub fn fat_meta(tree: &mut Tree) {
+    let paths: Vec<TreePath> = tree.iter().map(|(p, _, _)| p.clone()).collect();
+    for path in paths {
+        let node = tree.get_mut(&path).unwrap();
+        let secs = if path.is_root() { 0 } else { node.meta.mtime.secs.max(315_532_800) / 2 * 2 };
+        let mode = if node.is_dir() { 0o755 } else { 0o644 };
+        node.meta = Meta::new(mode).at(Mtime::secs(secs));
+    }
+}
+
+/// A tree of files and directories with names that FAT takes.
+pub fn fat_sample(seed: u64, count: usize, source: &Source) -> Tree {
+    let mut rng = Rng(seed);
+    let mut tree = Tree::new();
+    let mut dirs = vec![root()];
+    for i in 0..count {
+        let name = match rng.below(5) {
+            0 => format!("SHORT{i}.EFI"),
+            1 => format!("lower{i}.cfg"),
+            2 => format!("größer und länger 🐧 {i}"),
+            3 => format!("{}{i}", "x".repeat(200)),
+            _ => format!("name with several.dots.in.it-{i}.conf"),
+        };
+        let path = dirs[rng.below(dirs.len() as u64) as usize].join(name).unwrap();
+        if rng.below(4) == 0 && dirs.len() < 40 {
+            tree.make_dirs(&path).unwrap();
+            dirs.push(path);
+            continue;
+        }
+        let len = if rng.below(5) == 0 { 0 } else { rng.below(20_000) };
+        let content = source.content(&mut rng, len);
+        let meta = Meta::file(0o644).at(Mtime::secs(rng.below(4_000_000_000) as i64));
+        tree.add_file(path, meta, content).unwrap();
+    }
+    fat_meta(&mut tree);
+    tree
+}
