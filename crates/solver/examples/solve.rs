@@ -1,0 +1,51 @@
+//! Solves a request over `Packages` indices, as `apt-get install -s` would:
+//! `solve [--no-recommends] [--trace] [--foreign ARCH] INDEX… -- SPEC…`.
+
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program for measuring")]
+
+use std::time::Instant;
+
+use debian::{Architecture, Interner};
+use solver::{Installed, Request, SourceInfo, Universe, solve_traced};
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let mut arguments = std::env::args().skip(1);
+    let mut request = Request { with_recommends: true, ..Request::default() };
+    let (mut files, mut trace, mut foreign) = (Vec::new(), false, Vec::new());
+    while let Some(argument) = arguments.next() {
+        match argument.as_str() {
+            "--no-recommends" => request.with_recommends = false,
+            "--trace" => trace = true,
+            "--foreign" => {
+                foreign.push(Architecture::new(&arguments.next().unwrap_or_default())?);
+            }
+            "--" => break,
+            file => files.push(file.to_owned()),
+        }
+    }
+    request.specs = arguments.collect();
+    let start = Instant::now();
+    let mut interner = Interner::new();
+    let mut builder = Universe::builder(Architecture::new("amd64")?, foreign);
+    for file in files {
+        let records = debian::read_packages_with(&std::fs::read_to_string(&file)?, &mut interner)?;
+        let info = SourceInfo { label: file.into(), priority: 500, releases: Vec::new() };
+        builder = builder.add(&records, info);
+    }
+    let universe = builder.build();
+    eprintln!("{} versions loaded in {:?}", universe.len(), start.elapsed());
+    let start = Instant::now();
+    let plain = solver::solve(&universe, &Installed::default(), &request);
+    eprintln!("solved in {:?}", start.elapsed());
+    drop(plain);
+    let (result, lines) = solve_traced(&universe, &Installed::default(), &request);
+    if trace {
+        lines.iter().for_each(|line| println!("{line}"));
+    }
+    let solution = result?;
+    for chosen in &solution.install {
+        let (name, version, arch) = chosen.id();
+        println!("Inst {name} {version} {arch}: {}", chosen.reason);
+    }
+    Ok(())
+}

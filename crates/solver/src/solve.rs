@@ -1,0 +1,92 @@
+//! From a request to a solution: select, mark, check, sweep.
+
+use std::sync::Arc;
+
+use crate::marks::Marks;
+use crate::solution::{Chosen, Installed, Reason, Request, Solution, Unsolvable};
+use crate::universe::{PkgId, Universe, VerId};
+
+/// Chooses the packages that `request` needs: those that apt-get would choose.
+pub fn solve(
+    universe: &Universe,
+    installed: &Installed,
+    request: &Request,
+) -> Result<Solution, Unsolvable> {
+    let mut marks = Marks::new(universe, installed, request);
+    run(&mut marks, request)
+}
+
+/// As [`solve`], with the order in which packages were marked.
+#[doc(hidden)]
+pub fn solve_traced(
+    universe: &Universe,
+    installed: &Installed,
+    request: &Request,
+) -> (Result<Solution, Unsolvable>, Vec<String>) {
+    let mut marks = Marks::new(universe, installed, request);
+    marks.trace = Some(Vec::new());
+    let result = run(&mut marks, request);
+    (result, marks.trace.take().unwrap_or_default())
+}
+
+fn run(marks: &mut Marks<'_>, request: &Request) -> Result<Solution, Unsolvable> {
+    let roots = select(marks, request)?;
+    for &id in &roots {
+        marks.mark_install(id, None, true, 0);
+    }
+    marks.check()?;
+    marks.sweep();
+    Ok(solution(marks))
+}
+
+/// Marks what the specs name; gives the packages in the order of the specs.
+fn select(marks: &mut Marks<'_>, request: &Request) -> Result<Vec<PkgId>, Unsolvable> {
+    let mut roots = Vec::new();
+    for spec in &request.specs {
+        let selected = marks.select_spec(spec)?;
+        for (id, version) in selected.packages {
+            if selected.remove {
+                marks.set_install(id, None);
+                marks.state_mut(id).protected = true;
+                continue;
+            }
+            if version.is_some() {
+                marks.state_mut(id).candidate = version;
+            }
+            if !marks.select(id, selected.reason.clone()) {
+                return Err(marks.no_candidate(id, spec));
+            }
+            if !roots.contains(&id) {
+                roots.push(id);
+            }
+        }
+    }
+    Ok(roots)
+}
+
+fn solution(marks: &Marks<'_>) -> Solution {
+    let mut solution = Solution::default();
+    let changed = |(id, version): &(PkgId, VerId)| marks.state(*id).current != Some(*version);
+    for (id, version) in marks.present().into_iter().filter(changed) {
+        let entry = marks.universe.version(version);
+        let labels =
+            entry.sources.iter().map(|s| marks.universe.sources[*s as usize].label.clone());
+        solution.install.push(Chosen {
+            record: Arc::clone(&entry.record),
+            reason: marks.reasons.get(&id).cloned().unwrap_or(Reason::Essential),
+            auto: marks.state(id).auto,
+            sources: labels.collect(),
+        });
+    }
+    for id in marks.universe.all_packages() {
+        let state = marks.state(id);
+        if state.current.is_some() && state.install.is_none() {
+            let package = marks.universe.package(id);
+            solution.remove.push((package.name.clone(), package.arch.clone()));
+        }
+    }
+    let key = |c: &Chosen| (c.record.name.clone(), c.record.architecture.clone());
+    solution.install.sort_by_cached_key(key);
+    solution.remove.sort();
+    solution
+}
