@@ -263,17 +263,25 @@ fn parse_certs(bytes: &[u8]) -> pgp::Result<Vec<Cert>> {
     let starts: Vec<_> = (0..bytes.len())
         .filter(|at| bytes[*at] == b'-' && bytes[*at..].starts_with(BEGIN))
         .collect();
-    if starts.is_empty() {
-        return CertParser::from_bytes(bytes)?.collect();
-    }
     let ends = starts.iter().skip(1).copied().chain([bytes.len()]);
-    let mut certs = Vec::new();
-    for (start, end) in starts.iter().zip(ends) {
-        for cert in CertParser::from_bytes(&bytes[*start..end])? {
-            certs.push(cert?);
+    let blocks: Vec<&[u8]> = match starts.is_empty() {
+        true => vec![bytes],
+        false => starts.iter().zip(ends).map(|(start, end)| &bytes[*start..end]).collect(),
+    };
+    let (mut certs, mut first_error) = (Vec::new(), None);
+    for block in blocks {
+        for cert in CertParser::from_bytes(block)? {
+            // A key of a kind that is not supported signs nothing; the others count.
+            match cert {
+                Ok(cert) => certs.push(cert),
+                Err(error) => first_error = first_error.or(Some(error)),
+            }
         }
     }
-    Ok(certs)
+    match first_error {
+        Some(error) if certs.is_empty() => Err(error),
+        _ => Ok(certs),
+    }
 }
 
 /// Decides, when the verifier has seen all signatures.
@@ -378,4 +386,17 @@ fn explain(error: &VerificationError<'_>) -> Result<String, OpenPgpError> {
         }
         other => format!("a signature that cannot be used: {other}"),
     })
+}
+
+/// The text of a clear-signed file whose signature nobody asked to check
+/// (`Trusted=yes`): between the headers and the signature, dashes unescaped.
+pub fn text_unchecked(bytes: &[u8]) -> Result<Vec<u8>, OpenPgpError> {
+    check_framing(bytes)?;
+    let mut text = Vec::with_capacity(bytes.len());
+    let mut lines = bytes.split_inclusive(|b| *b == b'\n');
+    lines.by_ref().find(|line| line.trim_ascii_end().is_empty());
+    for line in lines.take_while(|line| !line.starts_with(b"-----BEGIN PGP SIGNATURE-----")) {
+        text.extend_from_slice(line.strip_prefix(b"- ").unwrap_or(line));
+    }
+    Ok(text)
 }

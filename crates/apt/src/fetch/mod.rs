@@ -209,30 +209,61 @@ impl Fetcher {
         step: &'static str,
         reporter: &dyn Reporter,
     ) -> Result<Vec<PathBuf>, FetchError> {
+        let results = self.fetch_each(objects, step, reporter, |_| true);
+        // Of several errors the first object's, and none that follows from another.
+        let mut stopped = None;
+        let mut paths = Vec::with_capacity(results.len());
+        for result in results {
+            match result {
+                Ok(path) => paths.push(path),
+                Err(FetchError::Stopped) => stopped = Some(FetchError::Stopped),
+                Err(error) => return Err(error),
+            }
+        }
+        stopped.map_or(Ok(paths), Err)
+    }
+
+    /// As [`Fetcher::fetch`], with a result for each object; only errors that `fatal`
+    /// picks stop the others.
+    pub(crate) fn fetch_each(
+        &self,
+        objects: &[Object],
+        step: &'static str,
+        reporter: &dyn Reporter,
+        fatal: fn(&FetchError) -> bool,
+    ) -> Vec<Result<PathBuf, FetchError>> {
         let find = |o: &Object| self.cache.find(o.kind, &o.sha256, Some(o.size));
-        let mut paths: Vec<Option<PathBuf>> = objects.iter().map(find).collect();
-        let mut missing: Vec<usize> = (0..paths.len()).filter(|i| paths[*i].is_none()).collect();
+        let found: Vec<Option<PathBuf>> = objects.iter().map(find).collect();
+        let mut missing: Vec<usize> = (0..found.len()).filter(|i| found[*i].is_none()).collect();
         let total = missing.iter().map(|i| objects[*i].size).fold(0, u64::saturating_add);
         let what = match &missing[..] {
             [one] => objects[*one].what.clone(),
             many => format!("{} files", many.len()),
         };
         let step = reporter.step(step, what, Some(total), Unit::Bytes);
+        let offline = self.options().offline;
+        let mut results: Vec<Result<PathBuf, FetchError>> = (found.into_iter().zip(objects))
+            .map(|(path, object)| match path {
+                Some(path) => Ok(path),
+                None if offline => Err(FetchError::Offline { what: object.what.clone() }),
+                None => Err(FetchError::Stopped),
+            })
+            .collect();
         if missing.is_empty() {
             step.cached();
-            return Ok(paths.into_iter().flatten().collect());
+            return results;
         }
-        if self.options().offline {
-            let what = objects[missing[0]].what.clone();
-            return Err(FetchError::Offline { what });
+        if !offline {
+            // The largest first: no thread is left with the kernel at the end.
+            missing.sort_by_key(|i| (std::cmp::Reverse(objects[*i].size), *i));
+            for (index, result) in self.fetch_missing(objects, &missing, &step, fatal) {
+                results[index] = result;
+            }
         }
-        // The largest first: no thread is left with the kernel at the end.
-        missing.sort_by_key(|i| (std::cmp::Reverse(objects[*i].size), *i));
-        for (index, path) in self.fetch_missing(objects, &missing, &step)? {
-            paths[index] = Some(path);
+        if results.iter().all(Result::is_ok) {
+            step.done();
         }
-        step.done();
-        Ok(paths.into_iter().flatten().collect())
+        results
     }
 
     fn fetch_missing(
@@ -240,7 +271,8 @@ impl Fetcher {
         objects: &[Object],
         missing: &[usize],
         step: &report::Step<'_>,
-    ) -> Result<Vec<(usize, PathBuf)>, FetchError> {
+        fatal: fn(&FetchError) -> bool,
+    ) -> Vec<(usize, Result<PathBuf, FetchError>)> {
         let progress = Progress::new(Some(step));
         let next = AtomicUsize::new(0);
         let results = Mutex::new(Vec::with_capacity(missing.len()));
@@ -250,7 +282,7 @@ impl Fetcher {
                     return;
                 }
                 let result = object::fetch(&self.client, &self.cache, &objects[*index], &progress);
-                if result.is_err() {
+                if result.as_ref().is_err_and(fatal) {
                     progress.stop.store(true, Ordering::Relaxed);
                 }
                 results.lock().expect("no panic while held").push((*index, result));
@@ -262,9 +294,6 @@ impl Fetcher {
                 scope.spawn(work);
             }
         });
-        let mut results = results.into_inner().expect("no panic while held");
-        // Of several errors the first object's, and none that follows from another.
-        results.sort_by_key(|(index, result)| (matches!(result, Err(FetchError::Stopped)), *index));
-        results.into_iter().map(|(index, result)| Ok((index, result?))).collect()
+        results.into_inner().expect("no panic while held")
     }
 }
