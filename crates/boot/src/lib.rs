@@ -4,6 +4,8 @@ pub mod arch;
 pub mod cmdline;
 pub mod compress;
 pub mod cpio;
+pub mod entry;
+pub mod esp;
 mod glob;
 pub mod initrd;
 pub mod kernel;
