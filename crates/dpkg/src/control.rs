@@ -7,8 +7,10 @@
 //!
 //! What it is not: a parser of paragraphs (`debian::deb822`) or a database.
 
+use std::borrow::Cow;
+
 use debian::deb822::Paragraphs;
-use debian::{Architecture, PackageName, Relations, Version};
+use debian::{Architecture, Constraint, PackageName, Relation, Relations, Version};
 
 /// The fields that dpkg knows, in the order in which it writes them.
 const KNOWN: &[(&str, Form)] = &[
@@ -16,7 +18,7 @@ const KNOWN: &[(&str, Form)] = &[
     ("Essential", Form::Flag),
     ("Protected", Form::Flag),
     ("Status", Form::Database),
-    ("Priority", Form::Text),
+    ("Priority", Form::Priority),
     ("Section", Form::Text),
     ("Installed-Size", Form::Text),
     ("Origin", Form::Text),
@@ -25,7 +27,7 @@ const KNOWN: &[(&str, Form)] = &[
     ("Architecture", Form::Text),
     ("Multi-Arch", Form::MultiArch),
     ("Source", Form::Text),
-    ("Version", Form::Text),
+    ("Version", Form::Version),
     ("Config-Version", Form::Database),
     ("Replaces", Form::Relations),
     ("Provides", Form::Relations),
@@ -51,6 +53,9 @@ enum Form {
     /// Unless it says no.
     MultiArch,
     Relations,
+    /// A known word in small letters, another as it is.
+    Priority,
+    Version,
     /// Comes from the database, never from a package.
     Database,
 }
@@ -195,11 +200,13 @@ impl Control {
                 Form::Flag if value != "yes" => {}
                 Form::MultiArch if value == "no" => {}
                 Form::Relations => {
-                    let relations = self.relations(field);
-                    if !relations.is_empty() {
-                        push(&mut out, field, &relations.to_string());
+                    let text = normal_relations(&self.relations(field));
+                    if !text.is_empty() {
+                        push(&mut out, field, &text);
                     }
                 }
+                Form::Priority => push(&mut out, field, &normal_priority(value)),
+                Form::Version => push(&mut out, field, &normal_version(value)),
                 _ => push(&mut out, field, value),
             }
         }
@@ -217,6 +224,38 @@ fn push(out: &mut String, field: &str, value: &str) {
     out.push_str(if value.starts_with('\n') { ":" } else { ": " });
     out.push_str(value);
     out.push('\n');
+}
+
+/// As dpkg writes them: one blank between the parts, versions normal.
+fn normal_relations(relations: &Relations) -> String {
+    let alternative = |relation: Relation<'_>| {
+        let version = relation.constraint.map(|c| (c.operator, normal_version(c.version)));
+        let constraint = version.as_ref();
+        let constraint =
+            constraint.map(|(operator, v)| Constraint { operator: *operator, version: v });
+        Relation { constraint, ..relation }.to_string()
+    };
+    let group = |group: debian::Group<'_>| {
+        group.alternatives().map(alternative).collect::<Vec<_>>().join(" | ")
+    };
+    relations.groups().map(group).collect::<Vec<_>>().join(", ")
+}
+
+/// Without an epoch of zero.
+fn normal_version(version: &str) -> Cow<'_, str> {
+    match version.split_once(':').map(|(epoch, rest)| (epoch.trim_start_matches('0'), rest)) {
+        Some(("", rest)) => rest.into(),
+        Some((epoch, rest)) => format!("{epoch}:{rest}").into(),
+        None => version.into(),
+    }
+}
+
+fn normal_priority(priority: &str) -> Cow<'_, str> {
+    let known = ["required", "important", "standard", "optional", "extra"];
+    match known.iter().find(|name| name.eq_ignore_ascii_case(priority)) {
+        Some(name) => (*name).into(),
+        None => priority.into(),
+    }
 }
 
 fn form(field: &str) -> Option<Form> {

@@ -108,6 +108,7 @@ impl Database {
             list,
             raw: Some(raw),
             list_changed: false,
+            sums: None,
             package: None,
         });
         Ok(())

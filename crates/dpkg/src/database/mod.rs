@@ -142,6 +142,8 @@ pub struct Installed {
     pub(crate) raw: Option<String>,
     /// `list` is not what the tree has.
     pub(crate) list_changed: bool,
+    /// An `md5sums` file to be written.
+    pub(crate) sums: Option<Vec<u8>>,
     /// Laid out by us: its control files are to be written.
     pub(crate) package: Option<Arc<Package>>,
 }
@@ -308,6 +310,14 @@ impl Database {
         let Some(installed) = self.packages.get_mut(id) else { return };
         installed.list.retain(|path| !paths.contains(path));
         installed.list_changed = true;
+        let taken =
+            |c: &&mut Conffile| TreePath::new(&c.path).is_ok_and(|path| paths.contains(&path));
+        for conffile in installed.conffiles.iter_mut().filter(taken) {
+            if !conffile.rest.contains(" obsolete") {
+                conffile.rest.push_str(" obsolete");
+                installed.raw = None;
+            }
+        }
         for path in paths {
             if let Some(owners) = self.owners.get_mut(path) {
                 owners.retain(|owner| **owner != *id);
@@ -329,10 +339,10 @@ impl Database {
                 Directive::Interest { trigger, awaits } => {
                     self.triggers.add_interest(trigger, info_name, *awaits);
                 }
-                Directive::Activate { trigger, awaits } => {
+                Directive::Activate { trigger } => {
                     let interested = self.triggers.interested(trigger).to_vec();
-                    for (package, interest) in interested {
-                        self.activate(trigger, &package, interest.and(*awaits), id);
+                    for (package, _) in interested {
+                        self.activate(trigger, &package, Await::No, id);
                     }
                 }
             }
@@ -344,11 +354,13 @@ impl Database {
         if self.triggers.has_no_files() {
             return;
         }
-        let above: Vec<TreePath> = path.ancestors().collect();
-        for at in std::iter::once(path).chain(above.iter().rev()) {
-            let interested = self.triggers.interested_in_path(at).to_vec();
+        let bytes = path.as_bytes();
+        let slashes = bytes.iter().enumerate().rev().filter(|(_, b)| **b == b'/').map(|(i, _)| i);
+        for end in std::iter::once(bytes.len()).chain(slashes) {
+            let interested = self.triggers.interested_in_path(&bytes[..end]).to_vec();
             for (package, interest) in interested {
-                self.activate(&at.to_string(), &package, interest, by);
+                let trigger = format!("/{}", String::from_utf8_lossy(&bytes[..end]));
+                self.activate(&trigger, &package, interest, by);
             }
         }
     }

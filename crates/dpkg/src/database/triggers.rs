@@ -16,11 +16,6 @@ pub(crate) enum Await {
 }
 
 impl Await {
-    /// Both sides must want it.
-    pub(crate) fn and(self, other: Await) -> Await {
-        if self == Await::Yes { other } else { Await::No }
-    }
-
     fn suffix(self) -> &'static str {
         match self {
             Await::Yes => "",
@@ -32,8 +27,15 @@ impl Await {
 /// A line of a package's `triggers` control file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Directive {
-    Interest { trigger: String, awaits: Await },
-    Activate { trigger: String, awaits: Await },
+    Interest {
+        trigger: String,
+        awaits: Await,
+    },
+    /// Whether it awaits does not matter here: dpkg activates these before the
+    /// package counts as there, and what is not there awaits nothing.
+    Activate {
+        trigger: String,
+    },
 }
 
 /// A package and its kind of interest.
@@ -43,7 +45,7 @@ pub(super) type Interest = (String, Await);
 pub(super) struct Triggers {
     /// In the order of the file, which is that of registration.
     files: Vec<(TreePath, Interest)>,
-    by_path: BTreeMap<TreePath, Vec<Interest>>,
+    by_path: BTreeMap<Box<[u8]>, Vec<Interest>>,
     named: BTreeMap<String, Vec<Interest>>,
     files_changed: bool,
     named_changed: std::collections::BTreeSet<String>,
@@ -69,19 +71,19 @@ impl Triggers {
             Some((_, known)) => *known = interest.clone(),
             None => self.files.push((path.clone(), interest.clone())),
         }
-        let interested = self.by_path.entry(path).or_default();
+        let interested = self.by_path.entry(path.as_bytes().into()).or_default();
         interested.retain(|(name, _)| *name != interest.0);
         interested.push(interest);
     }
 
     pub(super) fn interested(&self, trigger: &str) -> &[Interest] {
         match path_of(trigger) {
-            Some(path) => self.interested_in_path(&path),
+            Some(path) => self.interested_in_path(path.as_bytes()),
             None => self.named.get(trigger).map_or(&[], Vec::as_slice),
         }
     }
 
-    pub(super) fn interested_in_path(&self, path: &TreePath) -> &[Interest] {
+    pub(super) fn interested_in_path(&self, path: &[u8]) -> &[Interest] {
         self.by_path.get(path).map_or(&[], Vec::as_slice)
     }
 
@@ -144,7 +146,10 @@ fn path_of(trigger: &str) -> Option<TreePath> {
 pub(crate) fn parse_directives(text: &str) -> Result<Vec<Directive>, String> {
     let mut directives = Vec::new();
     for line in text.lines() {
-        let line = line.split('#').next().unwrap_or_default().trim_ascii();
+        let line = line.trim_ascii();
+        if line.starts_with('#') {
+            continue;
+        }
         let mut words = line.split_ascii_whitespace();
         let Some(word) = words.next() else { continue };
         let (Some(trigger), None) = (words.next(), words.next()) else {
@@ -160,8 +165,7 @@ pub(crate) fn parse_directives(text: &str) -> Result<Vec<Directive>, String> {
         directives.push(match word {
             "interest" | "interest-await" => Directive::Interest { trigger, awaits: Await::Yes },
             "interest-noawait" => Directive::Interest { trigger, awaits: Await::No },
-            "activate" | "activate-await" => Directive::Activate { trigger, awaits: Await::Yes },
-            "activate-noawait" => Directive::Activate { trigger, awaits: Await::No },
+            "activate" | "activate-await" | "activate-noawait" => Directive::Activate { trigger },
             _ => return Err(format!("“{word}” is not a directive for triggers")),
         });
     }

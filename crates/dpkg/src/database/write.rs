@@ -88,6 +88,9 @@ impl Output<'_> {
             let meta = Meta::file(member.mode).at(member.mtime);
             self.put(&path, meta, Content::inline(member.bytes.clone()))?;
         }
+        if let Some(sums) = installed.sums.take() {
+            self.file(&format!("info/{name}.md5sums"), 0o644, sums)?;
+        }
         if package.is_some() || installed.list_changed {
             let list = installed.list.iter().flat_map(list_line).collect();
             self.file(&format!("info/{name}.list"), 0o644, list)?;

@@ -11,14 +11,21 @@
 //! Data flow: ([`Package`], Tree, [`Database`]) → both changed, [`MergeReport`].
 //! After an error both are half changed: throw them away.
 
+mod error;
+mod record;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
 
-use tree::{Content, Kind, Node, ResolveError, Tree, TreeError, TreePath};
+use md5::Digest;
+use tree::{Content, Kind, Node, Tree, TreeError, TreePath};
 
-use crate::database::{Conffile, Directive, Id, parse_directives};
-use crate::{Database, Entry, EntryKind, Installed, Package, PathFilter, State};
+use crate::database::Id;
+use crate::{Database, Entry, EntryKind, Package, PathFilter, State};
+
+pub use error::MergeError;
+use record::{check_instances, conffiles, record, triggers};
 
 /// What dpkg appends to a conffile until the package is configured.
 const NEW_CONFFILE: &[u8] = b".dpkg-new";
@@ -50,116 +57,6 @@ pub struct MergeReport {
     pub kept: Vec<TreePath>,
 }
 
-/// Why a package cannot be laid out.
-#[derive(Debug, thiserror::Error)]
-pub enum MergeError {
-    /// Another version, or the same, is there.
-    #[error(
-        "{package} {version} is already installed (as {old}): laying out over it would be an \
-         upgrade, which mkgold does not do natively; let dpkg in the tree do it"
-    )]
-    Upgrade {
-        /// The package.
-        package: String,
-        /// Its version.
-        version: String,
-        /// What is there.
-        old: String,
-    },
-    /// Two packages ship the same file.
-    #[error("{package}: trying to overwrite '{path}', which is also in package {other} {version}")]
-    Conflict {
-        /// The package being laid out.
-        package: String,
-        /// Which file.
-        path: TreePath,
-        /// The package that has it.
-        other: String,
-        /// That package's version.
-        version: String,
-    },
-    /// Instances of a `Multi-Arch: same` package differ in a shared file.
-    #[error(
-        "{package}: trying to overwrite shared '{path}', which is different from other \
-         instances of the package"
-    )]
-    SharedDiffers {
-        /// The package being laid out.
-        package: String,
-        /// Which file.
-        path: TreePath,
-    },
-    /// The path is where a diversion puts another file.
-    #[error("{package}: trying to overwrite '{path}', which is the diverted version of '{from}'")]
-    Diverted {
-        /// The package being laid out.
-        package: String,
-        /// Which file.
-        path: TreePath,
-        /// The file whose diversion leads there.
-        from: TreePath,
-    },
-    /// A directory that holds something is where a file should go.
-    #[error("{package}: '{path}' is a directory that is not empty, the package has another type")]
-    DirectoryInTheWay {
-        /// The package being laid out.
-        package: String,
-        /// Which path.
-        path: TreePath,
-    },
-    /// A hard link leads to what is not there.
-    #[error("{package}: hard link '{path}' leads to '{target}', which is not in the tree")]
-    LinkTarget {
-        /// The package being laid out.
-        package: String,
-        /// The link.
-        path: TreePath,
-        /// Where it leads.
-        target: TreePath,
-    },
-    /// Every file of another package would be replaced.
-    #[error(
-        "{package} replaces every file of {other}, which would make {other} disappear: \
-         that is not supported; remove {other} first"
-    )]
-    Disappears {
-        /// The package being laid out.
-        package: String,
-        /// The one that would vanish.
-        other: String,
-    },
-    /// A control file is malformed.
-    #[error("{package}: control file {member}: {reason}")]
-    Member {
-        /// The package.
-        package: String,
-        /// Which control file.
-        member: &'static str,
-        /// What is wrong.
-        reason: String,
-    },
-    /// The pack cannot be read.
-    #[error("{package}: '{path}': cannot be read")]
-    Read {
-        /// The package.
-        package: String,
-        /// Which file.
-        path: TreePath,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// The tree does not take it.
-    #[error("{package}: cannot lay out '{path}'")]
-    Tree {
-        /// The package.
-        package: String,
-        /// Which file.
-        path: TreePath,
-        /// Why.
-        source: TreeError,
-    },
-}
-
 /// Lays `package` over `tree` and records it in `database` as unpacked. See the
 /// module's head.
 pub fn merge(
@@ -183,6 +80,9 @@ pub fn merge(
         id,
         options,
         taken: BTreeMap::new(),
+        directory: None,
+        kept: BTreeSet::new(),
+        sums: Vec::new(),
         report: MergeReport::default(),
     };
     for entry in package.entries() {
@@ -205,6 +105,13 @@ struct Layer<'a> {
     options: &'a Options,
     conffiles: BTreeSet<TreePath>,
     taken: BTreeMap<Arc<Id>, BTreeSet<TreePath>>,
+    /// The directory of the last entry, as listed and as it really is: entries of
+    /// one directory follow one another.
+    directory: Option<(TreePath, TreePath)>,
+    /// Paths of its own that it does not have, for another package replaces them.
+    kept: BTreeSet<TreePath>,
+    /// The `md5sums` file, if it is to be made.
+    sums: Vec<u8>,
     report: MergeReport,
 }
 
@@ -221,12 +128,12 @@ impl Layer<'_> {
     fn entry(&mut self, entry: &Entry) -> Result<(), MergeError> {
         let target = self.database.diverted(&entry.path, self.package.name()).clone();
         self.database.activate_path(&target, &self.id);
-        let resolved = self.tree.resolve_parent(&target);
-        let real = resolved.map_err(|e: ResolveError| self.at(&entry.path)(e.into()))?;
+        let real = self.resolve(&target).map_err(self.at(&entry.path))?;
         let directory_stays = self.directory_stays(entry, &target, &real);
         if !directory_stays {
             self.refuse_diverted(entry)?;
             if let Verdict::Keep = self.conflicts(entry, &real)? {
+                self.kept.insert(entry.path.clone());
                 self.report.kept.push(entry.path.clone());
                 return Ok(());
             }
@@ -236,10 +143,23 @@ impl Layer<'_> {
             return Ok(());
         }
         if !directory_stays {
-            self.lay(entry, real)?;
+            let place = self.lay(entry, real)?;
+            self.sum(entry, &place)?;
             self.report.laid += 1;
         }
         Ok(())
+    }
+
+    /// Where `target` is laid out: links followed, except the last component.
+    fn resolve(&mut self, target: &TreePath) -> Result<TreePath, TreeError> {
+        let Some(parent) = target.parent() else { return Ok(target.clone()) };
+        let real = match self.directory.take() {
+            Some((listed, real)) if listed == parent => real,
+            _ => self.tree.resolve(&parent)?,
+        };
+        let place = real.join(target.name())?;
+        self.directory = Some((parent, real));
+        Ok(place)
     }
 
     /// A directory that is there stays as it is, also behind a link; and a link
@@ -334,30 +254,28 @@ impl Layer<'_> {
         }
     }
 
-    fn lay(&mut self, entry: &Entry, real: TreePath) -> Result<(), MergeError> {
+    /// Returns where it was laid out.
+    fn lay(&mut self, entry: &Entry, real: TreePath) -> Result<TreePath, MergeError> {
+        if !matches!(entry.kind, EntryKind::File { .. }) {
+            // It may change where other paths lead.
+            self.directory = None;
+        }
         let place = self.conffile_name(&entry.path, real.clone())?;
         let in_place = Some(real)
             .filter(|real| self.options.bootstrap && *real != place && !self.tree.contains(real));
-        if let Some(there) = self.tree.get(&place) {
-            let is_dir = there.is_dir();
-            if is_dir && self.tree.children(&place).next().is_some() {
-                let path = entry.path.clone();
-                return Err(MergeError::DirectoryInTheWay { package: self.name(), path });
-            }
-            if !is_dir && self.database.owners(&entry.path).len() < 2 {
-                self.report.replaced.push(place.clone());
-            }
-        }
+        self.clear(entry, &place)?;
         let link = match &entry.kind {
             EntryKind::HardLink(target) => self.link_target(entry, target)?,
             _ => None,
         };
         if let Some(target) = link {
-            if target != place {
-                self.tree.remove(&place);
-                self.tree.add_link(place, &target).map_err(self.at(&entry.path))?;
+            for name in [in_place.as_ref(), Some(&place)].into_iter().flatten() {
+                if target != *name {
+                    self.tree.remove(name);
+                    self.tree.add_link(name.clone(), &target).map_err(self.at(&entry.path))?;
+                }
             }
-            return Ok(());
+            return Ok(place);
         }
         let source = self.source(entry);
         let mut meta = source.meta();
@@ -372,7 +290,39 @@ impl Layer<'_> {
         if let Some(real) = in_place {
             self.tree.put(real, node.clone()).map_err(self.at(&entry.path))?;
         }
-        self.tree.put(place, node).map_err(self.at(&entry.path))
+        self.tree.put(place.clone(), node).map_err(self.at(&entry.path))?;
+        Ok(place)
+    }
+
+    /// Checks what is at `place` already: it gives way, or it is an error.
+    fn clear(&mut self, entry: &Entry, place: &TreePath) -> Result<(), MergeError> {
+        if let Some(there) = self.tree.get(place) {
+            let is_dir = there.is_dir();
+            if is_dir && self.tree.children(place).next().is_some() {
+                let path = entry.path.clone();
+                return Err(MergeError::DirectoryInTheWay { package: self.name(), path });
+            }
+            if !is_dir && self.database.owners(&entry.path).len() < 2 {
+                self.report.replaced.push(place.clone());
+            }
+        }
+        Ok(())
+    }
+
+    /// dpkg writes an `md5sums` file for packages that bring none.
+    fn sum(&mut self, entry: &Entry, place: &TreePath) -> Result<(), MergeError> {
+        if self.package.member("md5sums").is_some() {
+            return Ok(());
+        }
+        let Some(content) = self.tree.get(place).and_then(Node::content) else { return Ok(()) };
+        let sum = md5_hex(content).map_err(|source| MergeError::Read {
+            package: self.name(),
+            path: entry.path.clone(),
+            source,
+        })?;
+        let line = [sum.as_bytes(), b"  ", entry.path.as_bytes(), b"\n"].concat();
+        self.sums.extend_from_slice(&line);
+        Ok(())
     }
 
     /// The entry that a hard link to a filtered file has its content from.
@@ -432,6 +382,14 @@ impl Layer<'_> {
             }
             self.database.elide(id, paths);
         }
+        if !self.kept.is_empty() {
+            self.database.elide(&self.id, &self.kept);
+        }
+        if self.package.member("md5sums").is_none()
+            && let Some(installed) = self.database.packages.get_mut(&self.id)
+        {
+            installed.sums = Some(self.sums);
+        }
         Ok(self.report)
     }
 }
@@ -451,6 +409,20 @@ fn follow(tree: &Tree, link_path: &TreePath, link: &[u8]) -> Option<TreePath> {
         };
     }
     Some(at)
+}
+
+fn md5_hex(content: &Content) -> io::Result<String> {
+    let mut hasher = md5::Md5::new();
+    let (mut buffer, mut offset) = (vec![0; 64 << 10], 0);
+    loop {
+        match content.read_at(&mut buffer, offset)? {
+            0 => return Ok(hex::encode(hasher.finalize())),
+            n => {
+                hasher.update(&buffer[..n]);
+                offset += n as u64;
+            }
+        }
+    }
 }
 
 fn same_content(a: &Content, b: &Content) -> io::Result<bool> {
@@ -476,106 +448,4 @@ fn replaces(new: &crate::Control, old: &crate::Control) -> bool {
     relations
         .relations()
         .any(|r| r.name == old.name() && r.constraint.is_none_or(|c| c.matches(old.version())))
-}
-
-/// Refuses what would be an upgrade; what is left of a removed one otherwise.
-fn check_instances(
-    database: &Database,
-    package: &Package,
-) -> Result<Option<Installed>, MergeError> {
-    let control = package.control();
-    let mut left = None;
-    for other in database.packages().filter(|p| p.control().name() == control.name()) {
-        let same_instance = other.control().architecture() == control.architecture();
-        let together = control.is_multi_arch_same()
-            && other.control().is_multi_arch_same()
-            && other.control().version() == control.version();
-        if same_instance && other.state() == State::ConfigFiles {
-            left = Some(other.clone());
-        } else if same_instance || (!together && other.state() != State::ConfigFiles) {
-            return Err(MergeError::Upgrade {
-                package: control.name().to_owned(),
-                version: control.version().to_string(),
-                old: format!("{} {}", other.control().info_name(), other.control().version()),
-            });
-        }
-    }
-    Ok(left)
-}
-
-/// A line of the `conffiles` control file.
-struct NewConffile {
-    path: TreePath,
-    remove: bool,
-}
-
-fn conffiles(package: &Package) -> Result<Vec<NewConffile>, MergeError> {
-    let text = text(package, "conffiles")?;
-    let lines = text.lines().map(str::trim_ascii).filter(|line| !line.is_empty());
-    lines
-        .map(|line| {
-            let (remove, path) = match line.strip_prefix("remove-on-upgrade ") {
-                Some(path) => (true, path.trim_ascii_start()),
-                None => (false, line),
-            };
-            let path = path.starts_with('/').then(|| TreePath::new(path).ok()).flatten();
-            let path = path.ok_or_else(|| bad(package, "conffiles", format!("“{line}”")))?;
-            Ok(NewConffile { path, remove })
-        })
-        .collect()
-}
-
-fn triggers(package: &Package) -> Result<Vec<Directive>, MergeError> {
-    parse_directives(&text(package, "triggers")?).map_err(|reason| bad(package, "triggers", reason))
-}
-
-fn text(package: &Package, member: &'static str) -> Result<String, MergeError> {
-    let bytes = package.member(member).map_or(&[][..], |m| &m.bytes);
-    String::from_utf8(bytes.to_vec())
-        .map_err(|_| bad(package, member, "it is not UTF-8 text".to_owned()))
-}
-
-fn bad(package: &Package, member: &'static str, reason: String) -> MergeError {
-    MergeError::Member { package: package.name().to_owned(), member, reason }
-}
-
-/// The package's record as it will stand in `status`.
-fn record(
-    database: &Database,
-    package: &Arc<Package>,
-    old: Option<Installed>,
-    new_conffiles: &[NewConffile],
-) -> Installed {
-    let control = package.control().clone();
-    let old_conffiles = old.as_ref().map_or(&[][..], |old| &old.conffiles);
-    let mut conffiles: Vec<Conffile> = Vec::new();
-    for NewConffile { path, remove } in new_conffiles {
-        let path = path.to_string();
-        let own = old_conffiles.iter().find(|c| c.path == path).map(|c| c.rest.clone());
-        let known = own.or_else(|| database.shared_conffile(control.name(), &path));
-        let hash = known.as_deref().and_then(|rest| rest.split(' ').next());
-        let hash = hash.unwrap_or("newconffile");
-        let flag = if *remove { " remove-on-upgrade" } else { "" };
-        conffiles.push(Conffile { rest: format!("{hash}{flag}"), path });
-    }
-    for left in old_conffiles {
-        if !conffiles.iter().any(|c| c.path == left.path) {
-            let hash = left.rest.split(' ').next().unwrap_or_default();
-            conffiles.push(Conffile { path: left.path.clone(), rest: format!("{hash} obsolete") });
-        }
-    }
-    Installed {
-        want: "install".into(),
-        error: "ok".into(),
-        state: State::Unpacked,
-        config_version: old.and_then(|old| old.config_version),
-        conffiles,
-        triggers_pending: Vec::new(),
-        triggers_awaited: Vec::new(),
-        list: package.entries().iter().map(|e| e.path.clone()).collect(),
-        raw: None,
-        list_changed: true,
-        package: Some(package.clone()),
-        control,
-    }
 }
