@@ -39,6 +39,16 @@ fn write(
             fs::ext4::write(tree, &options, out, 0)?;
             options.size
         }
+        "erofs" => {
+            let options = fs::erofs::ErofsOptions { uuid, label: String::new(), epoch: 0 };
+            fs::erofs::write(tree, &options, out, 0)?
+        }
+        "vfat" => {
+            let mut options = fs::fat::FatOptions::new(7, 0);
+            options.size = given.map_or_else(|| fs::fat::measure(tree, &options), Ok)?;
+            fs::fat::write(tree, &options, out, 0)?;
+            options.size
+        }
         _ => return Err("no such format".into()),
     })
 }

@@ -41,3 +41,10 @@ pub fn fuzz_fat(data: &[u8]) {
         consume(crate::fat::read_limited(&blob, 0, LIMITS));
     }
 }
+
+/// An EROFS file system.
+pub fn fuzz_erofs(data: &[u8]) {
+    if let Some(blob) = blob(data) {
+        consume(crate::erofs::read_limited(&blob, 0, LIMITS));
+    }
+}

@@ -10,12 +10,15 @@
 //! file and give a Tree whose contents are ranges of that file.
 
 mod bytes;
+pub mod erofs;
 mod error;
 pub mod ext4;
 pub mod fat;
 mod image;
 mod output;
+pub mod squashfs;
 pub mod swap;
+pub mod tools;
 
 pub use error::FsError;
 pub use image::ReadLimits;

@@ -41,6 +41,13 @@ pub(crate) enum Data<'a> {
     Range { blob: &'a Arc<Blob>, offset: u64, len: u64 },
 }
 
+impl Piece<'_> {
+    /// How many bytes.
+    pub fn len(&self) -> u64 {
+        self.data.len()
+    }
+}
+
 impl Data<'_> {
     fn len(&self) -> u64 {
         match self {
@@ -168,15 +175,36 @@ fn run(fs: &'static str, out: &File, job: &[Piece], buffer: &mut Vec<u8>) -> Res
     for piece in job {
         let from = (piece.at - start) as usize;
         let room = &mut buffer[from..from + piece.data.len() as usize];
-        match &piece.data {
-            Data::Owned(bytes) => room.copy_from_slice(bytes),
-            Data::Borrowed(bytes) => room.copy_from_slice(bytes),
-            Data::Range { blob, offset, .. } => blob
-                .with_file(|file| file.read_exact_at(room, *offset))
-                .map_err(|e| FsError::io(fs, "read", blob.path(), e))?,
-        }
+        load(fs, &piece.data, room)?;
     }
     out.write_all_at(buffer, start).map_err(|e| FsError::output(fs, e))
+}
+
+fn load(fs: &'static str, data: &Data, room: &mut [u8]) -> Result<(), FsError> {
+    match data {
+        Data::Owned(bytes) => room.copy_from_slice(bytes),
+        Data::Borrowed(bytes) => room.copy_from_slice(bytes),
+        Data::Range { blob, offset, .. } => blob
+            .with_file(|file| file.read_exact_at(room, *offset))
+            .map_err(|e| FsError::io(fs, "read", blob.path(), e))?,
+    }
+    Ok(())
+}
+
+/// Takes the pieces that begin within `buffer`, the bytes at `start`, out of the
+/// list and puts them there. None may reach over its end.
+pub(crate) fn fill(
+    fs: &'static str,
+    buffer: &mut [u8],
+    pieces: &mut Vec<Piece>,
+    start: u64,
+) -> Result<(), FsError> {
+    let end = start + buffer.len() as u64;
+    for piece in pieces.extract_if(.., |p| (start..end).contains(&p.at)) {
+        let from = (piece.at - start) as usize;
+        load(fs, &piece.data, &mut buffer[from..from + piece.data.len() as usize])?;
+    }
+    Ok(())
 }
 
 /// Copies `len` bytes in the kernel if it can, else through `buffer`.

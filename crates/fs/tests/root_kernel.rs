@@ -7,6 +7,7 @@ use std::path::Path;
 use std::process::Command;
 
 use common::*;
+use fs::erofs::{self, ErofsOptions};
 use fs::ext4::{self, Ext4Options};
 use tree::Tree;
 use tree::dir::{self, Owners};
@@ -89,4 +90,22 @@ fn a_mounted_ext4_grows() {
     run(Command::new("e2fsck").arg("-fn").arg(&image));
     let found = ext4::read(&blob(&image), 0).unwrap();
     assert_eq!(found.len(), with_lost_found(&tree, 0).len() + 3);
+}
+
+#[test]
+#[ignore = "root"]
+fn the_kernel_sees_the_erofs_tree() {
+    let source = Source::new(3 << 20);
+    for seed in 40..43 {
+        let mut tree = sample(seed, 1500, &source, &EROFS);
+        crowd(&mut tree, "crowd", 5000);
+        let dir = tempfile::tempdir().unwrap();
+        let image = dir.path().join("img");
+        let file = std::fs::File::create(&image).unwrap();
+        let uuid = Uuid::from_bytes([9; 16]);
+        let options = ErofsOptions { uuid, label: String::new(), epoch: 7 };
+        erofs::write(&tree, &options, &file, 0).unwrap();
+        let mounted = Mounted::new(&image, "loop,ro");
+        assert_same(&tree, &mounted.tree());
+    }
 }

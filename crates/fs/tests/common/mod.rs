@@ -60,6 +60,9 @@ pub struct Shape {
 
 pub const EXT4: Shape = Shape { xattr_max: 3500, time_min: -0x8000_0000, time_max: 0x3_7fff_ffff };
 
+pub const EROFS: Shape = Shape { xattr_max: 60_000, time_min: -1 << 40, time_max: 1 << 40 };
+pub const SQUASHFS: Shape = Shape { xattr_max: 8_000, time_min: 0, time_max: u32::MAX as i64 };
+
 pub fn root() -> TreePath {
     TreePath::root()
 }
@@ -257,14 +260,19 @@ pub fn blob(path: &Path) -> Arc<Blob> {
     Blob::opened(path, File::open(path).unwrap(), None)
 }
 
-/// Runs a tool of the Debian root file system named by MKGOLD_ORACLE, with `dir`
-/// at `/mnt`, in a mount namespace of its own.
-pub fn oracle(dir: &Path, command: &str) -> Output {
+/// The shell command that runs `command` in the Debian root file system named by
+/// MKGOLD_ORACLE, with `dir` at `/mnt`; for a mount namespace of its own.
+pub fn oracle_script(dir: &Path, command: &str) -> String {
     let root = std::env::var("MKGOLD_ORACLE")
         .expect("MKGOLD_ORACLE must name a Debian root file system with the original tools");
     let mounts =
         format!("mount --bind {} {root}/mnt && mount --rbind /proc {root}/proc", dir.display());
-    let script = format!("{mounts} && exec chroot {root} {command}");
+    format!("{mounts} && exec chroot {root} {command}")
+}
+
+/// Runs an original tool.
+pub fn oracle(dir: &Path, command: &str) -> Output {
+    let script = oracle_script(dir, command);
     Command::new("unshare").args(["-rm", "sh", "-c", &script]).output().expect("unshare(1)")
 }
 
