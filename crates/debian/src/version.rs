@@ -10,6 +10,7 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
+use memchr::{memchr, memrchr};
 use serde::{Deserialize, Serialize};
 
 use crate::relation::Operator;
@@ -115,9 +116,10 @@ pub(crate) fn check(text: &str) -> Result<(), VersionError> {
     if text.len() > MAX_VERSION {
         return fail("it is too long");
     }
-    let rest = match text.split_once(':') {
+    let rest = match memchr(b':', text.as_bytes()) {
         None => text,
-        Some((epoch, rest)) => {
+        Some(colon) => {
+            let (epoch, rest) = (&text[..colon], &text[colon + 1..]);
             let digits = !epoch.is_empty() && epoch.bytes().all(|b| b.is_ascii_digit());
             if !digits || epoch.parse::<i32>().is_err() {
                 return fail("its epoch is not a number from 0 to 2147483647");
@@ -125,8 +127,8 @@ pub(crate) fn check(text: &str) -> Result<(), VersionError> {
             rest
         }
     };
-    let (upstream, revision) = match rest.rsplit_once('-') {
-        Some((upstream, revision)) => (upstream, Some(revision)),
+    let (upstream, revision) = match memrchr(b'-', rest.as_bytes()) {
+        Some(dash) => (&rest[..dash], Some(&rest[dash + 1..])),
         None => (rest, None),
     };
     if upstream.is_empty() {
@@ -135,10 +137,11 @@ pub(crate) fn check(text: &str) -> Result<(), VersionError> {
     if revision == Some("") {
         return fail("its revision is empty");
     }
-    if !upstream.bytes().all(|b| b.is_ascii_alphanumeric() || b".+-~:".contains(&b)) {
+    let letter = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'+' | b'~');
+    if !upstream.bytes().all(|b| letter(b) || matches!(b, b'-' | b':')) {
         return fail("its upstream part may hold only letters, digits and . + - ~ :");
     }
-    if !revision.unwrap_or("").bytes().all(|b| b.is_ascii_alphanumeric() || b".+~".contains(&b)) {
+    if !revision.unwrap_or("").bytes().all(letter) {
         return fail("its revision may hold only letters, digits and . + ~");
     }
     Ok(())
@@ -146,12 +149,14 @@ pub(crate) fn check(text: &str) -> Result<(), VersionError> {
 
 /// Epoch, upstream part and revision (empty where there is none).
 fn split(text: &str) -> (u32, &str, &str) {
-    let (epoch, rest) = match text.split_once(':') {
-        Some((epoch, rest)) => (epoch.parse().unwrap_or(0), rest),
+    let (epoch, rest) = match memchr(b':', text.as_bytes()) {
+        Some(colon) => (text[..colon].parse().unwrap_or(0), &text[colon + 1..]),
         None => (0, text),
     };
-    let (upstream, revision) = rest.rsplit_once('-').unwrap_or((rest, ""));
-    (epoch, upstream, revision)
+    match memrchr(b'-', rest.as_bytes()) {
+        Some(dash) => (epoch, &rest[..dash], &rest[dash + 1..]),
+        None => (epoch, rest, ""),
+    }
 }
 
 /// The weight of a byte in a non-digit part; a digit ends the part, as the end does.

@@ -3,10 +3,10 @@
 //! Made when a version is first looked at, and kept: a build looks at some
 //! thousands of the versions of a universe.
 
-use std::collections::HashMap;
 use std::rc::Rc;
 
 use debian::{ArchQualifier, Group, Relation, Relations};
+use hashbrown::HashMap;
 
 use crate::solution::Kind;
 use crate::universe::{PkgId, Universe, VerId};

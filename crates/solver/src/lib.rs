@@ -21,6 +21,7 @@ mod install;
 mod marks;
 mod mention;
 mod providers;
+mod release;
 mod solution;
 mod solve;
 mod spec;

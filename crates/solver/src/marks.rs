@@ -4,8 +4,10 @@
 //! installed (`candidate`) and one that will be there (`install`). Marking moves
 //! `install`; see [`crate::install`].
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::rc::Rc;
+
+use hashbrown::HashMap;
 
 use crate::deps::{Cache, Dependencies, Positive};
 use crate::mention::Mentions;
@@ -33,7 +35,7 @@ pub(crate) struct Marks<'u> {
     pub with_recommends: bool,
     states: Vec<State>,
     cache: Cache,
-    mentions: Mentions,
+    mentions: Mentions<'u>,
     /// Installed or to be installed, for walking them in order.
     present: BTreeSet<PkgId>,
     /// For each version the versions present that exclude it.

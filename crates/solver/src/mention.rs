@@ -10,29 +10,27 @@
 //! Numbering a whole index would cost more than solving, so it is read only as far
 //! as needed: comparing two names stops at the one that comes first.
 
-use std::collections::HashMap;
-use std::sync::Arc;
-
 use debian::PackageRecord;
+use hashbrown::HashMap;
 
 use crate::universe::{Universe, VerId};
 
 /// The names met so far and their numbers.
 #[derive(Debug, Default)]
-pub(crate) struct Mentions {
-    numbers: HashMap<Arc<str>, u32>,
+pub(crate) struct Mentions<'u> {
+    numbers: HashMap<&'u str, u32>,
     /// The next version to read.
     next: u32,
 }
 
-impl Mentions {
+impl<'u> Mentions<'u> {
     /// The number of `name`; the highest of all where it is never mentioned.
-    pub fn number(&mut self, universe: &Universe, name: &str) -> u32 {
+    pub fn number(&mut self, universe: &'u Universe, name: &str) -> u32 {
         self.first(universe, |numbers| numbers.get(name).copied()).unwrap_or(u32::MAX)
     }
 
     /// Whether `a` was mentioned before `b`.
-    pub fn before(&mut self, universe: &Universe, a: &str, b: &str) -> bool {
+    pub fn before(&mut self, universe: &'u Universe, a: &str, b: &str) -> bool {
         let order = self.first(universe, |numbers| match (numbers.get(a), numbers.get(b)) {
             (Some(a), Some(b)) => Some(a < b),
             (Some(_), None) => Some(true),
@@ -45,8 +43,8 @@ impl Mentions {
     /// Reads on until `look` finds something.
     fn first<T>(
         &mut self,
-        universe: &Universe,
-        look: impl Fn(&HashMap<Arc<str>, u32>) -> Option<T>,
+        universe: &'u Universe,
+        look: impl Fn(&HashMap<&'u str, u32>) -> Option<T>,
     ) -> Option<T> {
         loop {
             if let Some(found) = look(&self.numbers) {
@@ -60,7 +58,7 @@ impl Mentions {
         }
     }
 
-    fn read(&mut self, record: &PackageRecord) {
+    fn read(&mut self, record: &'u PackageRecord) {
         self.meet(record.name.as_str());
         let fields = [
             &record.pre_depends,
@@ -73,15 +71,13 @@ impl Mentions {
             &record.enhances,
             &record.provides,
         ];
-        for relation in fields.into_iter().flat_map(|field| field.relations()) {
-            self.meet(relation.name);
+        for name in fields.into_iter().flat_map(|field| field.names()) {
+            self.meet(name);
         }
     }
 
-    fn meet(&mut self, name: &str) {
-        if !self.numbers.contains_key(name) {
-            let number = u32::try_from(self.numbers.len()).unwrap_or(u32::MAX);
-            self.numbers.insert(name.into(), number);
-        }
+    fn meet(&mut self, name: &'u str) {
+        let number = u32::try_from(self.numbers.len()).unwrap_or(u32::MAX);
+        self.numbers.entry(name).or_insert(number);
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! For each alternative in the order written: what is installed before what is
 //! not, the package of the name asked for before those that provide it, then
-//! essential, important, native ones, then by priority, and at last by the
-//! order in which the indices mention them. Found with small made-up archives;
+//! essential, important, native ones, then by priority, and at last the one
+//! that the indices mention later. Found with small made-up archives;
 //! `tests/order.rs` keeps each step.
 
 use std::cmp::Ordering;
@@ -57,7 +57,7 @@ impl Marks<'_> {
             .then_with(|| a_record.priority.cmp(&b_record.priority));
         order.then_with(|| {
             let before = self.mentioned_before(a_record.name.as_str(), b_record.name.as_str());
-            if before { Ordering::Less } else { Ordering::Greater }
+            if before { Ordering::Greater } else { Ordering::Less }
         })
     }
 }

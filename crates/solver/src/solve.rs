@@ -50,8 +50,11 @@ fn select(marks: &mut Marks<'_>, request: &Request) -> Result<Vec<PkgId>, Unsolv
                 marks.state_mut(id).protected = true;
                 continue;
             }
-            if version.is_some() {
-                marks.state_mut(id).candidate = version;
+            if let Some(version) = version {
+                marks.state_mut(id).candidate = Some(version);
+                if let Some(release) = &selected.release {
+                    marks.follow_release(version, release);
+                }
             }
             if !marks.select(id, selected.reason.clone()) {
                 return Err(marks.no_candidate(id, spec));

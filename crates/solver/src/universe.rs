@@ -6,12 +6,12 @@
 //!
 //! Not here: what is to be installed; see [`crate::marks`].
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use debian::{
     ArchQualifier, Architecture, Constraint, MultiArch, PackageName, PackageRecord, Relation,
 };
+use hashbrown::HashMap;
 
 /// A package: a name and an architecture. An index into the universe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -323,10 +323,10 @@ impl Builder {
             }
         }
         let id = VerId(u32::try_from(universe.versions.len()).expect("ids are 32 bits wide"));
-        for provided in record.provides.relations() {
-            let list = match universe.providers.get_mut(provided.name) {
+        for provided in record.provides.names() {
+            let list = match universe.providers.get_mut(provided) {
                 Some(list) => list,
-                None => universe.providers.entry(provided.name.into()).or_default(),
+                None => universe.providers.entry(provided.into()).or_default(),
             };
             if list.last() != Some(&id) {
                 list.push(id);
