@@ -21,9 +21,15 @@
 
 pub mod definition;
 pub mod derive;
+pub mod execute;
+pub mod fstab;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod gpt;
 mod guid;
+pub mod layout;
 pub mod plan;
+pub mod populate;
 pub mod types;
 mod units;
 
@@ -62,6 +68,7 @@ pub struct Compat {
     /// Which original.
     pub version: Version,
     /// Also do what contradicts its documentation: `GrowFileSystem=no` has no effect;
-    /// `Flags=` with one of the lower 48 bits loses all bits.
+    /// `Flags=` with one of the lower 48 bits loses all bits; lower limits of a
+    /// definition and its supplement are forgotten if only one of them has any.
     pub original_bugs: bool,
 }

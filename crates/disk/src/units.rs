@@ -49,7 +49,7 @@ impl SectorSize {
     }
 
     /// In bytes, for indexing memory.
-    pub fn len(self) -> usize {
+    pub fn bytes(self) -> usize {
         self.0 as usize
     }
 }

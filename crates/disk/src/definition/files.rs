@@ -150,7 +150,12 @@ impl InTree<'_> {
     fn candidate(&self, path: &TreePath, shown: String) -> io::Result<Option<Candidate>> {
         let Ok(real) = self.tree.resolve(path) else { return Ok(None) };
         if real == TreePath::literal("dev/null") {
-            return Ok(Some(Candidate { path: shown, identity: (1, 0), bytes: vec![], null: true }));
+            return Ok(Some(Candidate {
+                path: shown,
+                identity: (1, 0),
+                bytes: vec![],
+                null: true,
+            }));
         }
         let Some(content) = self.tree.get(&real).and_then(|n| n.content()) else { return Ok(None) };
         let bytes = content.read(MAX_FILE)?;

@@ -88,7 +88,8 @@ const SETTINGS: &[(&str, u16, Apply)] = &[
     ("Discard", 261, |l| l.tristate().map(|v| l.to.discard = v)),
     ("EncryptKDF", 261, |l| l.choice(Kdf::parse).map(|v| l.to.encrypt_kdf = Some(v))),
     ("Integrity", 260, |l| {
-        let on_off = |v: &str| value::boolean(v).map(|b| if b { Integrity::Inline } else { Integrity::Off });
+        let on_off =
+            |v: &str| value::boolean(v).map(|b| if b { Integrity::Inline } else { Integrity::Off });
         l.choice(|v| Integrity::parse(v).or_else(|| on_off(v))).map(|v| l.to.integrity = v)
     }),
     ("IntegrityAlgorithm", 260, |l| {
@@ -114,7 +115,8 @@ const SETTINGS: &[(&str, u16, Apply)] = &[
         Ok(())
     }),
     ("Minimize", 0, |l| {
-        let on_off = |v: &str| value::boolean(v).map(|b| if b { Minimize::Best } else { Minimize::Off });
+        let on_off =
+            |v: &str| value::boolean(v).map(|b| if b { Minimize::Best } else { Minimize::Off });
         l.choice(|v| Minimize::parse(v).or_else(|| on_off(v))).map(|v| l.to.minimize = v)
     }),
     ("MountPoint", 0, mount_point),
@@ -182,7 +184,8 @@ fn assign(
     let text = format!("{}={}", assignment.key, assignment.value);
     let at = Some((assignment.line, text.as_str()));
     if assignment.section.as_deref() != Some("Partition") {
-        let section = assignment.section.as_deref().map_or("no section".into(), |s| format!("[{s}]"));
+        let section =
+            assignment.section.as_deref().map_or("no section".into(), |s| format!("[{s}]"));
         log.say(Severity::Warning, at, format!("it is in {section}; only [Partition] is read"));
         return;
     }
@@ -194,8 +197,7 @@ fn assign(
         return;
     };
     let version = compat.version;
-    let mut line =
-        Line { to, value: &assignment.value, facts, version, notes: Vec::new() };
+    let mut line = Line { to, value: &assignment.value, facts, version, notes: Vec::new() };
     let outcome = apply(&mut line);
     for note in line.notes {
         log.say(Severity::Warning, at, note);
@@ -210,7 +212,8 @@ fn assign(
 }
 
 fn unknown(key: &str) -> String {
-    let distance = |name: &str| strsim::damerau_levenshtein(&name.to_lowercase(), &key.to_lowercase());
+    let distance =
+        |name: &str| strsim::damerau_levenshtein(&name.to_lowercase(), &key.to_lowercase());
     let near = SETTINGS.iter().map(|(name, ..)| (distance(name), *name)).min();
     match near {
         Some((distance, name)) if distance <= 3 => {
@@ -374,9 +377,8 @@ fn copy_files(l: &mut Line<'_>) -> Result<(), Issue> {
     }
     let field = |i: usize| fields.get(i).map(String::as_str).filter(|f| !f.is_empty());
     let Some(source) = field(0) else { return ignore("there is no source") };
-    let path = |text: &str| {
-        expand(text, l.facts).and_then(|text| absolute(&text)).map_err(Issue::Ignore)
-    };
+    let path =
+        |text: &str| expand(text, l.facts).and_then(|text| absolute(&text)).map_err(Issue::Ignore);
     let source = path(source)?;
     let target = field(1).map_or_else(|| Ok(source.clone()), path)?;
     let mut fsverity = false;
@@ -410,7 +412,8 @@ fn make_symlinks(l: &mut Line<'_>) -> Result<(), Issue> {
             continue;
         };
         let expanded = |text: &str| expand(text, l.facts);
-        let both = expanded(path).and_then(|p| absolute(&p)).and_then(|p| Ok((p, expanded(target)?)));
+        let both =
+            expanded(path).and_then(|p| absolute(&p)).and_then(|p| Ok((p, expanded(target)?)));
         match both {
             Ok((_, target)) if target.is_empty() => {
                 l.notes.push(format!("{word:?} is ignored: the target is empty"));
@@ -456,7 +459,8 @@ fn volume_name(l: &mut Line<'_>) -> Result<(), Issue> {
 }
 
 fn encrypt(l: &mut Line<'_>) -> Result<(), Issue> {
-    let on_off = |v: &str| value::boolean(v).map(|b| if b { Encrypt::KeyFile } else { Encrypt::Off });
+    let on_off =
+        |v: &str| value::boolean(v).map(|b| if b { Encrypt::KeyFile } else { Encrypt::Off });
     let parsed = l.choice(|v| match v {
         "tpm2+key-file" => Some(Encrypt::KeyFileTpm2),
         v => Encrypt::parse(v).or_else(|| on_off(v)),

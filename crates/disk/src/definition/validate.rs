@@ -3,9 +3,7 @@
 //! Part of repart.d(5), part of what systemd-repart does: the order of the checks is
 //! its, so that the same definition is refused for the same reason.
 
-use super::{
-    Definition, Diagnostic, Encrypt, Facts, Integrity, Log, Minimize, Severity, Verity,
-};
+use super::{Definition, Diagnostic, Encrypt, Facts, Integrity, Log, Minimize, Severity, Verity};
 use crate::{Compat, Designator, Version};
 
 /// Fills in what the settings of one definition imply. `None` if it is refused.
@@ -40,7 +38,8 @@ fn check(wrong: bool, message: &str) -> Result<(), String> {
 }
 
 fn limits(d: &Definition) -> Result<(), String> {
-    let above = |min: Option<u64>, max: Option<u64>| matches!((min, max), (Some(a), Some(b)) if a > b);
+    let above =
+        |min: Option<u64>, max: Option<u64>| matches!((min, max), (Some(a), Some(b)) if a > b);
     check(above(d.size_min, d.size_max), "SizeMinBytes= is larger than SizeMaxBytes=")?;
     check(above(d.padding_min, d.padding_max), "PaddingMinBytes= is larger than PaddingMaxBytes=")?;
     check(d.kind.0.is_nil(), "Type= is missing")
@@ -61,10 +60,7 @@ fn exclusions(d: &Definition, compat: Compat) -> Result<(), String> {
         d.volume_name.is_some() && (d.block_device_replace.is_none() || d.encrypt == Encrypt::Off),
         "VolumeName= needs BlockDeviceReplace= and Encrypt=",
     )?;
-    check(
-        d.format.as_deref() == Some("swap") && d.populates(),
-        "Format=swap cannot be populated",
-    )?;
+    check(d.format.as_deref() == Some("swap") && d.populates(), "Format=swap cannot be populated")?;
     let known = |path| d.subvolumes.iter().any(|s| Some(&s.path) == path);
     check(
         d.default_subvolume.is_some() && !known(d.default_subvolume.as_ref()),
@@ -203,16 +199,24 @@ pub(super) fn together(all: &[Definition], diagnostics: &mut Vec<Diagnostic>) {
     for d in all.iter().filter(|d| d.verity != Verity::Off) {
         let key = d.verity_match_key.as_deref().unwrap_or_default();
         let of = |mode: Verity| {
-            all.iter()
-                .filter(move |o| o.verity == mode && o.verity_match_key == d.verity_match_key)
+            all.iter().filter(move |o| o.verity == mode && o.verity_match_key == d.verity_match_key)
         };
         for mode in [Verity::Data, Verity::Hash, Verity::Signature] {
             let count = of(mode).count();
             if count > 1 {
-                refuse(d, format!("VerityMatchKey={key} has {count} partitions of Verity={}", mode.as_str()));
+                refuse(
+                    d,
+                    format!(
+                        "VerityMatchKey={key} has {count} partitions of Verity={}",
+                        mode.as_str()
+                    ),
+                );
             }
             if count == 0 && mode != Verity::Signature {
-                refuse(d, format!("VerityMatchKey={key} has no partition of Verity={}", mode.as_str()));
+                refuse(
+                    d,
+                    format!("VerityMatchKey={key} has no partition of Verity={}", mode.as_str()),
+                );
             }
         }
         let same = all.iter().filter(|o| o.verity_match_key == d.verity_match_key);
@@ -221,7 +225,8 @@ pub(super) fn together(all: &[Definition], diagnostics: &mut Vec<Diagnostic>) {
         }
         if d.verity == Verity::Hash && d.minimize != Minimize::Off {
             let fixed = |o: &Definition| {
-                (o.minimize != Minimize::Off || o.copy_blocks.is_some()) && o.encrypt == Encrypt::Off
+                (o.minimize != Minimize::Off || o.copy_blocks.is_some())
+                    && o.encrypt == Encrypt::Off
             };
             if of(Verity::Data).any(|o| !fixed(o)) {
                 refuse(d, "Minimize= of a hash needs Minimize= or CopyBlocks= of its data, without Encrypt=".into());

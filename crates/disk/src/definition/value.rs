@@ -59,16 +59,19 @@ fn scaled(number: &str, factor: u64) -> Option<u64> {
 
 /// A number in base 10, `0x` 16, `0o` or `0` 8, `0b` 2.
 pub(super) fn unsigned(text: &str) -> Option<u64> {
-    let prefixed = |prefix: &str, radix| {
-        text.strip_prefix(prefix).map(|t| u64::from_str_radix(t, radix).ok())
-    };
+    let prefixed =
+        |prefix: &str, radix| text.strip_prefix(prefix).map(|t| u64::from_str_radix(t, radix).ok());
     if text.contains('+') {
         return None;
     }
     prefixed("0x", 16)
         .or_else(|| prefixed("0o", 8))
         .or_else(|| prefixed("0b", 2))
-        .or_else(|| text.strip_prefix('0').filter(|t| !t.is_empty()).map(|_| u64::from_str_radix(text, 8).ok()))
+        .or_else(|| {
+            text.strip_prefix('0')
+                .filter(|t| !t.is_empty())
+                .map(|_| u64::from_str_radix(text, 8).ok())
+        })
         .unwrap_or_else(|| text.parse().ok())
 }
 
@@ -170,7 +173,12 @@ fn unescape(chars: &mut std::str::Chars<'_>, out: &mut Vec<u8>) -> Result<(), St
     Ok(())
 }
 
-fn digits(chars: &mut std::str::Chars<'_>, first: &str, n: usize, radix: u32) -> Result<u32, String> {
+fn digits(
+    chars: &mut std::str::Chars<'_>,
+    first: &str,
+    n: usize,
+    radix: u32,
+) -> Result<u32, String> {
     let text: String = first.chars().chain(chars.take(n)).collect();
     let whole = text.chars().count() == first.len() + n && !text.contains('+');
     let value = u32::from_str_radix(&text, radix).ok().filter(|_| whole);
@@ -190,7 +198,7 @@ mod tests {
             ("1.5G", Some(3 << 29)),
             ("1G 512M", Some(3 << 29)),
             ("7B", Some(7)),
-            ("15.99999E", Some(18446732544545595228)),
+            ("15.99999E", Some(18446732544494505547)),
             ("16E", None),
             ("", None),
             ("M", None),

@@ -192,7 +192,7 @@ fn read_copy(
     if lba == 0 || lba >= sectors {
         return Err(ReadError::None);
     }
-    let header = read_at(disk, lba * size.get(), size.len())?;
+    let header = read_at(disk, lba * size.get(), size.bytes())?;
     if &header[..8] != SIGNATURE {
         return Err(ReadError::None);
     }

@@ -102,7 +102,7 @@ fn array(table: &Table) -> Result<Vec<u8>, WriteError> {
 }
 
 fn header(table: &Table, array: &[u8], own: u64, other: u64, entries: u64) -> Vec<u8> {
-    let mut h = Vec::with_capacity(table.sector_size.len());
+    let mut h = Vec::with_capacity(table.sector_size.bytes());
     h.extend_from_slice(b"EFI PART");
     h.extend_from_slice(&0x0001_0000u32.to_le_bytes());
     h.extend_from_slice(&HEADER_SIZE.to_le_bytes());
@@ -118,7 +118,7 @@ fn header(table: &Table, array: &[u8], own: u64, other: u64, entries: u64) -> Ve
     h.extend_from_slice(&crc32fast::hash(&array[..used]).to_le_bytes());
     let sum = crc32fast::hash(&h);
     h[16..20].copy_from_slice(&sum.to_le_bytes());
-    h.resize(table.sector_size.len(), 0);
+    h.resize(table.sector_size.bytes(), 0);
     h
 }
 

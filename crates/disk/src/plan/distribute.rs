@@ -98,8 +98,7 @@ fn walk(
     for i in takers {
         let (weight, padding_weight) = size::weights(&list[*i], list);
         if list[*i].size.is_none() {
-            let limits =
-                (size::min(&list[*i], list, context), size::max(&list[*i], list, context));
+            let limits = (size::min(&list[*i], list, context), size::max(&list[*i], list, context));
             let taken = match phase {
                 Phase::Foreign => list[*i].is_foreign().then_some(limits.0),
                 phase => take(phase, pot.share(weight), limits, context),
@@ -140,10 +139,9 @@ fn give_leftover(
     context: &Context,
 ) {
     let v262 = context.compat.version >= Version::V262;
-    let first = area.after.filter(|_| !v262);
-    let order: Vec<usize> =
-        first.into_iter().chain(takers.iter().copied().filter(|i| Some(*i) != first)).collect();
-    for i in &order {
+    // 257 offers nothing to the partition before the area, but gives it the padding.
+    let order = takers.iter().filter(|i| v262 || Some(**i) != area.after);
+    for i in order {
         if pot.span == 0 {
             return;
         }

@@ -121,7 +121,10 @@ fn unmerge(
     areas: &mut [Area],
     context: &Context,
 ) -> Result<bool, PlanError> {
-    let mergeable = |i: &usize| list[*i].merged_into.is_some() && list[*i].dropped.is_none();
+    let mergeable = |i: &usize| {
+        let target = list[*i].merged_into.map(|t| &list[t]);
+        list[*i].dropped.is_none() && target.is_some_and(|t| t.dropped.is_none())
+    };
     let supplements: Vec<usize> = (0..list.len()).filter(mergeable).collect();
     if supplements.len() > MAX_SUPPLEMENTS {
         return Err(PlanError::TooManySupplements(MAX_SUPPLEMENTS));
@@ -170,9 +173,7 @@ fn drop_a_priority(list: &mut [Item<'_>]) -> bool {
         if list[at].dropped.is_some() || priority(&list[at]) != highest {
             continue;
         }
-        if let Some(supplement) = list[at].merged.take() {
-            list[supplement].merged_into = None;
-        }
+        // A supplement goes with its target, but not the other way round.
         if let Some(target) = list[at].merged_into.take() {
             list[target].merged = None;
         }

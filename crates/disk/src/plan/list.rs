@@ -157,7 +157,8 @@ pub fn supplement_problems(all: &[Definition]) -> Vec<(usize, String)> {
     let mut supplemented: Vec<usize> = Vec::new();
     for (i, d) in all.iter().enumerate() {
         let Some(name) = &d.supplement_for else { continue };
-        let mut say = |message: String| problems.push((i, format!("SupplementFor={name}: {message}")));
+        let mut say =
+            |message: String| problems.push((i, format!("SupplementFor={name}: {message}")));
         let Some(at) = all.iter().position(|o| stem(o) == name) else {
             say("there is no such definition".into());
             continue;
@@ -261,9 +262,9 @@ fn size_hashes(list: &mut [Item<'_>], context: &Context) {
             continue;
         }
         let data = list.iter().find_map(|i| {
-            i.definition.map(|(_, o)| o).filter(|o| {
-                o.verity == Verity::Data && o.verity_match_key == d.verity_match_key
-            })
+            i.definition
+                .map(|(_, o)| o)
+                .filter(|o| o.verity == Verity::Data && o.verity_match_key == d.verity_match_key)
         });
         let Some(max) = data.and_then(|o| o.size_max) else { continue };
         let default = super::size::fs_sector(d, context);

@@ -282,6 +282,39 @@ pub fn plan(request: &Request<'_>) -> Result<Plan, PlanError> {
     place::finish(request, list, table, disk, &context, warnings)
 }
 
+/// What a definition's partition is called: known before any size is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    /// Name in the table.
+    pub label: String,
+    /// GUID in the table.
+    pub uuid: Guid,
+    /// UUID for its file system.
+    pub fs_uuid: Guid,
+    /// UUID for its LUKS2 header.
+    pub luks_uuid: Guid,
+    /// The size of sectors that its file system is made for.
+    pub fs_sector_size: Bytes,
+}
+
+/// The names of all definitions' partitions, in the order of the definitions. Sizes
+/// of contents need not be known.
+pub fn identities(request: &Request<'_>) -> Result<Vec<Identity>, PlanError> {
+    let context = context(request)?;
+    let list = list::build(request, &context, &mut Vec::new());
+    let identity = |item: &list::Item<'_>| {
+        let (_, d) = item.definition?;
+        Some(Identity {
+            label: item.label.clone(),
+            uuid: item.uuid,
+            fs_uuid: item.fs_uuid,
+            luks_uuid: item.luks_uuid,
+            fs_sector_size: Bytes(size::fs_sector(d, &context)),
+        })
+    };
+    Ok(list.iter().filter_map(identity).collect())
+}
+
 /// The smallest disk that the definitions fit on.
 pub fn minimal_size(request: &Request<'_>) -> Result<Bytes, PlanError> {
     let context = context(request)?;
@@ -338,9 +371,8 @@ fn check_contents(request: &Request<'_>) -> Result<(), PlanError> {
 }
 
 fn disk_size(request: &Request<'_>, needed: u64) -> Result<u64, PlanError> {
-    let current = request
-        .existing
-        .map_or(0, |f| f.disk.0.saturating_mul(f.table.sector_size.get()));
+    let current =
+        request.existing.map_or(0, |f| f.disk.0.saturating_mul(f.table.sector_size.get()));
     let wanted = match request.size {
         Size::Keep if request.existing.is_some() => 0,
         Size::Fixed(bytes) => bytes.0,

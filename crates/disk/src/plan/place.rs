@@ -27,13 +27,9 @@ pub(super) fn place(
     }
     for (number, area) in areas.iter().enumerate() {
         let (mut start, end) = bounds(list, area, context);
-        for at in 0..list.len() {
-            if list[at].area != Some(number) || list[at].is_out() {
-                continue;
-            }
-            let slot = free_slot(list[at].kind, &slots, table, context).ok_or(PlanError::NoSlot)?;
+        for item in list.iter_mut().filter(|i| i.area == Some(number) && !i.is_out()) {
+            let slot = free_slot(item.kind, &slots, table, context).ok_or(PlanError::NoSlot)?;
             slots.insert(slot);
-            let item = &mut list[at];
             (item.offset, item.slot) = (start, slot);
             let taken = item.size.unwrap_or(0).saturating_add(item.padding.unwrap_or(0));
             start = start.saturating_add(taken);
@@ -97,8 +93,8 @@ pub(super) fn finish(
     for p in partitions.iter().filter(|p| p.definition.is_some()) {
         enter(&mut table, p, context);
     }
-    let changes = request.existing.is_none()
-        || partitions.iter().any(|p| p.activity != Activity::Unchanged);
+    let changes =
+        request.existing.is_none() || partitions.iter().any(|p| p.activity != Activity::Unchanged);
     Ok(Plan {
         disk_size: Bytes(disk),
         device: request.device.clone(),
@@ -115,11 +111,7 @@ pub(super) fn finish(
     })
 }
 
-fn planned(
-    item: &Item<'_>,
-    list: &[Item<'_>],
-    context: &Context,
-) -> PlannedPartition {
+fn planned(item: &Item<'_>, list: &[Item<'_>], context: &Context) -> PlannedPartition {
     let old = item.existing.as_ref();
     let (old_size, old_padding) = old.map_or((0, 0), |e| (e.size, e.padding));
     let size = item.size.unwrap_or(old_size);

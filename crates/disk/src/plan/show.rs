@@ -3,8 +3,8 @@
 use serde_json::{Map, Value, json};
 
 use super::{Activity, Plan, PlannedPartition};
-use crate::{Bytes, Version};
 use crate::gpt::dump::node;
+use crate::{Bytes, Version};
 
 impl Activity {
     /// As the `activity` column has it.
@@ -43,7 +43,8 @@ impl Plan {
             }
             if drop_ins {
                 // 257 has an empty list where a partition has none, but not a foreign one.
-                let listed = !p.drop_ins.is_empty() || (self.version < Version::V262 && p.definition.is_some());
+                let listed = !p.drop_ins.is_empty()
+                    || (self.version < Version::V262 && p.definition.is_some());
                 let some = listed.then_some(&p.drop_ins);
                 put("drop-in_files", json!(some));
             }

@@ -26,13 +26,9 @@ fn is_signature(item: &Item<'_>, d: &Definition) -> bool {
     d.verity == Verity::Signature || item.kind.designator().is_verity_sig()
 }
 
-/// The item that is merged into this one by `SupplementFor=`.
-fn merged<'l, 'a>(item: &Item<'a>, list: &'l [Item<'a>]) -> Option<&'l Item<'a>> {
-    item.merged.map(|i| &list[i])
-}
-
+/// The definition that is merged into this one by `SupplementFor=`.
 fn merged_definition<'a>(item: &Item<'a>, list: &[Item<'a>]) -> Option<&'a Definition> {
-    merged(item, list).and_then(|i| i.definition).map(|(_, d)| d)
+    item.merged.and_then(|i| list[i].definition).map(|(_, d)| d)
 }
 
 fn smaller(a: Option<u64>, b: Option<u64>) -> Option<u64> {
@@ -44,11 +40,6 @@ fn smaller(a: Option<u64>, b: Option<u64>) -> Option<u64> {
 
 /// The smallest size that the partition may get.
 pub(super) fn min(item: &Item<'_>, list: &[Item<'_>], context: &Context) -> u64 {
-    let supplement = merged(item, list).map_or(0, |s| min_alone(s, context));
-    min_alone(item, context).max(supplement)
-}
-
-fn min_alone(item: &Item<'_>, context: &Context) -> u64 {
     let current = item.existing.as_ref().map(|e| e.size);
     let Some((_, d)) = item.definition else { return current.unwrap_or(0) };
     if is_signature(item, d) {
@@ -56,8 +47,14 @@ fn min_alone(item: &Item<'_>, context: &Context) -> u64 {
     }
     let own = current.unwrap_or_else(|| HARD_MIN.max(needed_by_content(item, d, context)));
     let tiny = d.has_read_only_format() || d.verity != Verity::Off;
-    let wanted = d.size_min.max(item.hash_min).unwrap_or(if tiny { 1 } else { DEFAULT_MIN });
-    context.up(wanted).max(own)
+    let limit = d.size_min.max(item.hash_min);
+    let limit = match merged_definition(item, list) {
+        None => limit,
+        // The original forgets the one limit if the supplement has none.
+        Some(s) if s.size_min.is_none() && context.compat.original_bugs => None,
+        Some(s) => limit.max(s.size_min),
+    };
+    context.up(limit.unwrap_or(if tiny { 1 } else { DEFAULT_MIN })).max(own)
 }
 
 fn needed_by_content(item: &Item<'_>, d: &Definition, context: &Context) -> u64 {
@@ -96,7 +93,8 @@ pub(super) fn max(item: &Item<'_>, list: &[Item<'_>], context: &Context) -> u64 
     if is_signature(item, d) && context.compat.version >= Version::V262 {
         return SIGNATURE;
     }
-    let Some(limit) = smaller(d.size_max, merged_definition(item, list).and_then(|s| s.size_max)) else {
+    let Some(limit) = smaller(d.size_max, merged_definition(item, list).and_then(|s| s.size_max))
+    else {
         return u64::MAX;
     };
     let limit = context.down(limit).max(current.unwrap_or(0));
@@ -104,11 +102,7 @@ pub(super) fn max(item: &Item<'_>, list: &[Item<'_>], context: &Context) -> u64 
 }
 
 /// The limits of the free space behind the partition.
-pub(super) fn padding_limits(
-    item: &Item<'_>,
-    list: &[Item<'_>],
-    context: &Context,
-) -> (u64, u64) {
+pub(super) fn padding_limits(item: &Item<'_>, list: &[Item<'_>], context: &Context) -> (u64, u64) {
     let Some((_, d)) = item.definition else { return (0, u64::MAX) };
     let Some(supplement) = merged_definition(item, list) else {
         return (d.padding_min.unwrap_or(0), d.padding_max.unwrap_or(u64::MAX));

@@ -4,7 +4,7 @@
 //! their names are read is in the parent module. The order of the architectures is
 //! that in which they are listed there: by name.
 
-use super::{Architecture, ArchTypes, Designator};
+use super::{ArchTypes, Architecture, Designator};
 use crate::Guid;
 
 /// Types that exist once, whatever the architecture.
@@ -17,7 +17,11 @@ pub(super) const PLAIN: [(&str, Guid, Designator); 9] = [
     ("var", Guid::literal("4d21b016-b534-45c2-a9fb-5c16e091fd2d"), Designator::Var),
     ("tmp", Guid::literal("7ec6f557-3bc5-4aca-b293-16ef5df639d1"), Designator::Tmp),
     ("user-home", Guid::literal("773f91ef-66d4-49b5-bd83-d683bf40ad16"), Designator::UserHome),
-    ("linux-generic", Guid::literal("0fc63daf-8483-4772-8e79-3d69d8477de4"), Designator::LinuxGeneric),
+    (
+        "linux-generic",
+        Guid::literal("0fc63daf-8483-4772-8e79-3d69d8477de4"),
+        Designator::LinuxGeneric,
+    ),
 ];
 
 /// Root, its verity and its signature, then the same for `/usr`.

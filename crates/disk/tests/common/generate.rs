@@ -36,9 +36,29 @@ impl Random {
 }
 
 const TYPES: [&str; 24] = [
-    "root", "root", "usr", "home", "srv", "var", "tmp", "esp", "xbootldr", "swap",
-    "linux-generic", "user-home", "root-secondary", "root-x86_64", "root-verity", "usr-verity",
-    "root-verity-sig", "usr-arm64", "root-riscv64", "home", "linux-generic", "root", "swap",
+    "root",
+    "root",
+    "usr",
+    "home",
+    "srv",
+    "var",
+    "tmp",
+    "esp",
+    "xbootldr",
+    "swap",
+    "linux-generic",
+    "user-home",
+    "root-secondary",
+    "root-x86_64",
+    "root-verity",
+    "usr-verity",
+    "root-verity-sig",
+    "usr-arm64",
+    "root-riscv64",
+    "home",
+    "linux-generic",
+    "root",
+    "swap",
     "0fc63daf-8483-4772-8e79-3d69d8477de5",
 ];
 const SIZES: [&str; 16] = [
@@ -46,8 +66,20 @@ const SIZES: [&str; 16] = [
     "1.5G", "4G", "40G",
 ];
 const DISKS: [u64; 14] = [
-    1 << 20, 2 << 20, 4 << 20, 5 << 20, 12 << 20, 32 << 20, 50_000_000, 64 << 20, 100 << 20,
-    256 << 20, 1 << 30, 5_000_000_001, 100 << 30, 2 << 40,
+    1 << 20,
+    2 << 20,
+    4 << 20,
+    5 << 20,
+    12 << 20,
+    32 << 20,
+    50_000_000,
+    64 << 20,
+    100 << 20,
+    256 << 20,
+    1 << 30,
+    5_000_000_001,
+    100 << 30,
+    2 << 40,
 ];
 
 pub fn case(id: u64) -> Case {
@@ -103,7 +135,8 @@ fn definitions(r: &mut Random, base: u64) -> Vec<(String, String)> {
 
 /// A definition, in two parts that make one.
 fn definition(r: &mut Random, before: &[(String, String)]) -> (String, String) {
-    let text = format!("[Partition]\nType={}\n", r.of(&TYPES));
+    let kind = r.of(&TYPES);
+    let text = format!("[Partition]\nType={kind}\n");
     let mut rest = String::new();
     let mut put = |key: &str, value: String| rest += &format!("{key}={value}\n");
     if r.chance(60) {
@@ -135,12 +168,19 @@ fn definition(r: &mut Random, before: &[(String, String)]) -> (String, String) {
         put("UUID", r.of(&["null", "", uuid.as_str()]).into());
     }
     if r.chance(10) {
-        put("Flags", r.of(&["0x8000000000000004", "1", "7", "0b101", "4611686018427387904"]).into());
+        put(
+            "Flags",
+            r.of(&["0x8000000000000004", "1", "7", "0b101", "4611686018427387904"]).into(),
+        );
     }
     for key in ["NoAuto", "ReadOnly", "GrowFileSystem"] {
         if r.chance(12) {
             put(key, r.of(&["yes", "no", "", "maybe", "on"]).into());
         }
+    }
+    if kind == "swap" && r.chance(90) {
+        // mkswap refuses less.
+        put("SizeMinBytes", "64K".into());
     }
     if r.chance(3) {
         put("Nonsense", "1".into());
@@ -150,4 +190,179 @@ fn definition(r: &mut Random, before: &[(String, String)]) -> (String, String) {
         put("SupplementFor", main.trim_end_matches(".conf").into());
     }
     (text, rest)
+}
+
+/// Lines with good and bad values of nearly every setting.
+const LINES: &[&str] = &[
+    "Type=home",
+    "Type=usr",
+    "Type=esp",
+    "Type=swap",
+    "Type=nonsense",
+    "Type=",
+    "Type=root-verity",
+    "Type=4f68bce3e8cd4db196e7fbcaf984b709",
+    "Type=root-amd64",
+    "Type=linux-generic",
+    "Label=x",
+    "Label=",
+    "Label=%M",
+    "Label=%Z%%",
+    "Label=aaaaaaaaaabbbbbbbbbbccccccccccdddddd",
+    "Label=aaaaaaaaaabbbbbbbbbbccccccccccddddddd",
+    "Label=with space",
+    "VolumeLabel=v",
+    "UUID=",
+    "UUID=nil",
+    "UUID=null",
+    "UUID=0123456789abcdef0123456789abcdef",
+    "UUID=01234567-89ab-cdef-0123-456789abcdef",
+    "UUID=0123456789abcdef0123456789abcde",
+    "Priority=1",
+    "Priority=x",
+    "Priority=4294967296",
+    "Priority=",
+    "Weight=0",
+    "Weight=-1",
+    "Weight=1000001",
+    "Weight=1000000",
+    "Weight=",
+    "PaddingWeight=12",
+    "PaddingWeight=x",
+    "SizeMinBytes=12M",
+    "SizeMinBytes=1.5M",
+    "SizeMinBytes=",
+    "SizeMinBytes=12Q",
+    "SizeMinBytes=1G 1M",
+    "SizeMinBytes=-1",
+    "SizeMinBytes=0",
+    "SizeMinBytes= 64 M",
+    "SizeMaxBytes=20M",
+    "SizeMaxBytes=1K",
+    "SizeMaxBytes=x",
+    "SizeMaxBytes=0",
+    "PaddingMinBytes=1M",
+    "PaddingMinBytes=y",
+    "PaddingMaxBytes=2M",
+    "PaddingMaxBytes=0",
+    "FactoryReset=no",
+    "FactoryReset=maybe",
+    "FactoryReset=",
+    "Format=ext4",
+    "Format=vfat",
+    "Format=swap",
+    "Format=",
+    "Format=a/b",
+    "Format=.",
+    "CopyFiles=/nothing",
+    "CopyFiles=/nothing:/there",
+    "CopyFiles=rel",
+    "CopyFiles=/a:rel",
+    "CopyFiles=",
+    "CopyFiles=/a:/b:fsverity=off",
+    "CopyFiles=/a:/b:x:y",
+    "CopyFiles=/a/../b",
+    "CopyFiles=/a\\x41:/b",
+    "CopyFiles=/a\\qb",
+    "ExcludeFiles=/a /b",
+    "ExcludeFiles=rel",
+    "ExcludeFiles=",
+    "ExcludeFiles='/a",
+    "ExcludeFilesTarget=/x/",
+    "ExcludeFilesTarget=y",
+    "MakeDirectories=/a /b/c",
+    "MakeDirectories=a",
+    "MakeDirectories=",
+    "MakeDirectories=\"/a b\"",
+    "MakeSymlinks=/a:b",
+    "MakeSymlinks=/a",
+    "MakeSymlinks=a:b",
+    "MakeSymlinks=/a:b:c",
+    "MakeSymlinks=",
+    "Subvolumes=/a",
+    "Subvolumes=",
+    "DefaultSubvolume=/a",
+    "DefaultSubvolume=/b",
+    "DefaultSubvolume=",
+    "Encrypt=off",
+    "Encrypt=no",
+    "Encrypt=what",
+    "Encrypt=",
+    "Verity=off",
+    "Verity=what",
+    "Verity=data",
+    "VerityMatchKey=k",
+    "Verity=signature",
+    "VerityMatchKey=",
+    "VerityDataBlockSizeBytes=4096",
+    "VerityDataBlockSizeBytes=100",
+    "VerityHashBlockSizeBytes=8192",
+    "VerityHashBlockSizeBytes=512",
+    "Flags=0x4000000000000000",
+    "Flags=x",
+    "Flags=",
+    "Flags=-1",
+    "Flags=18446744073709551616",
+    "NoAuto=yes",
+    "NoAuto=",
+    "NoAuto=x",
+    "ReadOnly=yes",
+    "ReadOnly=no",
+    "GrowFileSystem=off",
+    "GrowFileSystem=y",
+    "SplitName=-",
+    "SplitName=%t.%U",
+    "SplitName=",
+    "Minimize=best",
+    "Minimize=off",
+    "Minimize=no",
+    "Minimize=nonsense",
+    "MountPoint=/x",
+    "MountPoint=x",
+    "MountPoint=/x:ro:y",
+    "MountPoint=",
+    "EncryptedVolume=a:b:c",
+    "EncryptedVolume=a/b",
+    "EncryptedVolume=",
+    "Compression=zstd",
+    "CompressionLevel=3",
+    "SupplementFor=nobody",
+    "SupplementFor=a/b",
+    "SupplementFor=",
+    "AddValidateFS=yes",
+    "AddValidateFS=no",
+    "AddValidateFS=x",
+    "Integrity=inline",
+    "IntegrityAlgorithm=hmac-sha512",
+    "Discard=yes",
+    "EncryptKDF=minimal",
+    "VolumeName=x",
+    "FileSystemSectorSize=512",
+    "FileSystemSectorSize=1000",
+    "FileSystemSectorSize=",
+    "[Other]",
+    "[Partition]",
+    "[Broken",
+    "junk",
+    "=x",
+    "# comment",
+    "; comment",
+    "weight=3",
+    "Label=a\\\n b",
+];
+
+/// One or two definitions of odd lines, planned only.
+pub fn odd(id: u64) -> Case {
+    let r = &mut Random::new(id.wrapping_mul(0x9e6c_63d0_876a_3f6b));
+    let mut definitions = Vec::new();
+    for i in 0..1 + r.below(2) {
+        let mut text = format!("[Partition]\nType={}\n", r.of(&["home", "root", "esp", "var"]));
+        for _ in 0..1 + r.below(4) {
+            text += &format!("{}\n", r.of(LINES).replace("\\n", "\n"));
+        }
+        definitions.push((format!("{i}0-odd.conf"), text));
+    }
+    let seed = r.uuid();
+    let run = Run { definitions, size: (1u64 << 30).to_string(), sector: 512, seed, dry: true };
+    Case { id, runs: vec![run] }
 }

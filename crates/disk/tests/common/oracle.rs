@@ -46,8 +46,8 @@ pub fn in_oracle(scratch: &Path, script: &str) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-/// The answers to each of the cases.
-pub fn answers(cases: &[Case]) -> Vec<Vec<Answer>> {
+/// The answers to each of the cases; none where the original crashed.
+pub fn answers(cases: &[Case]) -> Vec<Option<Vec<Answer>>> {
     let dir = tempfile::tempdir().unwrap();
     let mut script = String::from("export TMPDIR=/mnt; cd /mnt\n");
     for case in cases {
@@ -80,15 +80,19 @@ fn run_script(i: usize, run: &super::Run) -> String {
         "rm -rf /mnt/d; mv d{i} /mnt/d\n{before}\
          systemd-repart --offline=yes {empty} --dry-run={dry} --size={size} \
          --sector-size={sector} --seed={seed} --definitions=/mnt/d \
-         --json=short {IMAGE} >json{i} 2>err{i} || exit 0\n\
+         --json=short {IMAGE} >json{i} 2>err{i} || {{ echo $? >rc; exit 0; }}\n\
          touch ok{i}\n\
          sfdisk --dump --sector-size {sector} {IMAGE} >dump{i} 2>/dev/null\n\
          head -c {head} {IMAGE} | sha256sum >head{i}; tail -c {tail} {IMAGE} | sha256sum >tail{i}\n"
     )
 }
 
-fn collect(dir: &Path, case: &Case) -> Vec<Answer> {
+fn collect(dir: &Path, case: &Case) -> Option<Vec<Answer>> {
     let dir = dir.join(format!("c{}", case.id));
+    let status = std::fs::read_to_string(dir.join("rc")).map_or(0, |t| t.trim().parse().unwrap());
+    if status >= 128 {
+        return None;
+    }
     let below = format!("\"/mnt/c{}/img", case.id);
     let mut answers = Vec::new();
     for (i, run) in case.runs.iter().enumerate() {
@@ -110,5 +114,5 @@ fn collect(dir: &Path, case: &Case) -> Vec<Answer> {
             break;
         }
     }
-    answers
+    Some(answers)
 }
