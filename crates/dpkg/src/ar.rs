@@ -147,19 +147,7 @@ pub(crate) fn read_up_to(reader: &mut impl Read, buf: &mut [u8]) -> io::Result<u
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// Written by hand from the description in deb(5).
-    fn archive(members: &[(&str, &[u8])]) -> Vec<u8> {
-        let mut out = MAGIC.to_vec();
-        for (name, data) in members {
-            let header =
-                format!("{name:<16}{:<12}{:<6}{:<6}{:<8}{:<10}`\n", 0, 0, 0, 644, data.len());
-            out.extend_from_slice(header.as_bytes());
-            out.extend_from_slice(data);
-            out.resize(out.len().next_multiple_of(2), b'\n');
-        }
-        out
-    }
+    use crate::testing::ar as archive;
 
     #[test]
     fn members_come_in_order_and_unread_ones_are_skipped() {

@@ -229,3 +229,122 @@ impl<R: Read, W: Write> Read for Tee<R, W> {
         Ok(n)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Item, ar, deb, tar};
+
+    const CONTROL: &[u8] = b"Package: a\nVersion: 1\nArchitecture: all\n";
+
+    fn read(bytes: &[u8], limits: &Limits) -> Result<(Contents, Vec<u8>), ArchiveError> {
+        let mut pack = Vec::new();
+        read_deb("x.deb", bytes, limits, &mut pack).map(|contents| (contents, pack))
+    }
+
+    fn with_data(extension: &str, data: &[u8]) -> Vec<u8> {
+        let control = tar(&[Item("./control", b'0', "", CONTROL)]);
+        let name = format!("data.tar{extension}");
+        ar(&[("debian-binary", b"2.0\n"), ("control.tar", &control), (&name, data)])
+    }
+
+    #[test]
+    fn every_compression_gives_the_same() {
+        let data = tar(&[Item("./", b'5', "", b""), Item("./f", b'0', "", &[7; 5000])]);
+        let (plain, pack) = read(&with_data("", &data), &Limits::default()).unwrap();
+        let EntryKind::File { offset, len } = plain.entries[1].kind else { panic!() };
+        assert_eq!(pack[offset as usize..][..len as usize], [7; 5000]);
+        let xz = |lzma: bool| {
+            let options = liblzma::stream::LzmaOptions::new_preset(1).unwrap();
+            let stream = match lzma {
+                true => liblzma::stream::Stream::new_lzma_encoder(&options),
+                false => {
+                    liblzma::stream::Stream::new_easy_encoder(1, liblzma::stream::Check::Crc64)
+                }
+            };
+            let mut out = liblzma::write::XzEncoder::new_stream(Vec::new(), stream.unwrap());
+            out.write_all(&data).unwrap();
+            out.finish().unwrap()
+        };
+        let mut gz = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        gz.write_all(&data).unwrap();
+        let mut bz = bzip2::write::BzEncoder::new(Vec::new(), bzip2::Compression::fast());
+        bz.write_all(&data).unwrap();
+        for (extension, compressed) in [
+            (".xz", xz(false)),
+            (".lzma", xz(true)),
+            (".gz", gz.finish().unwrap()),
+            (".bz2", bz.finish().unwrap()),
+            (".zst", zstd::encode_all(&data[..], 1).unwrap()),
+        ] {
+            let bytes = with_data(extension, &compressed);
+            let read = read(&bytes, &Limits::default()).unwrap_or_else(|e| panic!("{e}"));
+            assert_eq!(read.0, plain, "{extension}");
+            let mut cut = compressed.clone();
+            cut.truncate(cut.len() * 2 / 3);
+            assert!(
+                self::read(&with_data(extension, &cut), &Limits::default()).is_err(),
+                "{extension}"
+            );
+        }
+    }
+
+    #[test]
+    fn hostile_packages_are_refused_by_name_and_place() {
+        let long = "d/".repeat(45);
+        let data = |item: Item<'_>| deb("a", "", &[], &[Item("./", b'5', "", b""), item]);
+        let version = ar(&[("debian-binary", b"3.0\n")]);
+        let order = ar(&[("debian-binary", b"2.0\n"), ("data.tar", b"")]);
+        let twice = deb("a", "", &[("./x", "1"), ("x", "2")], &[]);
+        let cases: &[(Vec<u8>, &str)] = &[
+            (
+                data(Item("./../etc/passwd", b'0', "", b"x")),
+                "data.tar: at or after \"./../etc/passwd\": path \"./../etc/passwd\" contains '..'",
+            ),
+            (data(Item("a/../../b", b'5', "", b"")), "contains '..'"),
+            (data(Item("./h", b'1', "../../x", b"")), "contains '..'"),
+            (data(Item("./l", b'2', "", b"")), "no target"),
+            (data(Item("./", b'2', "x", b"")), "the root is not a directory"),
+            (data(Item(&long, b'7', "", b"")), "tar entry type '7'"),
+            (version, "archive format \"3.0\""),
+            (order, "\"data.tar\" stands in its place"),
+            (twice, "there twice"),
+            (deb("a", "", &[("./sub/x", "")], &[]), "not a plain file"),
+            (deb("a", "", &[("./x\ny", "")], &[]), "bad control file name"),
+        ];
+        for (bytes, message) in cases {
+            let error = read(bytes, &Limits::default()).unwrap_err().to_string();
+            assert!(error.starts_with("x.deb: ") && error.contains(message), "{error}\n{message}");
+        }
+    }
+
+    #[test]
+    fn absolute_names_stay_inside_the_root() {
+        let bytes = deb("a", "", &[], &[Item("/etc//passwd", b'0', "", b"x")]);
+        let (contents, _) = read(&bytes, &Limits::default()).unwrap();
+        assert_eq!(contents.entries[0].path, TreePath::literal("etc/passwd"));
+    }
+
+    #[test]
+    fn bombs_hit_a_limit() {
+        let small =
+            Limits { data_bytes: 1 << 20, entries: 10, name_bytes: 400, ..Limits::default() };
+        let zeroes = zstd::encode_all(&tar(&[Item("./f", b'0', "", &vec![0; 4 << 20])])[..], 1);
+        let bomb = with_data(".zst", &zeroes.unwrap());
+        assert!(bomb.len() < 4096, "it is a bomb");
+        let many: Vec<Item<'_>> = (0..11).map(|_| Item("./f", b'0', "", b"")).collect();
+        let name = "n".repeat(90);
+        let long: Vec<Item<'_>> = (0..5).map(|_| Item(&name, b'0', "", b"")).collect();
+        for (bytes, message) in [
+            (bomb, "more than 1048576 bytes"),
+            (deb("a", "", &[], &many), "number of entries exceeds the limit of 10"),
+            (deb("a", "", &[], &long), "size of all names exceeds the limit of 400"),
+        ] {
+            let error = read(&bytes, &small).unwrap_err().to_string();
+            assert!(error.contains(message), "{error} / {message}");
+        }
+        let control = Limits { control_bytes: 600, ..Limits::default() };
+        let error = read(&deb("a", "", &[], &[]), &control).unwrap_err().to_string();
+        assert!(error.contains("more than 600 bytes"), "{error}");
+    }
+}

@@ -42,5 +42,8 @@ pub use merge::{MergeError, MergeReport, Options, merge};
 pub use package::{Entry, EntryKind, Member, Package, cached, unpack, unpack_file};
 pub use plan::{Command, InstallPlan, PlanError, Step, plan_install};
 
+#[cfg(test)]
+mod testing;
+
 #[doc(hidden)]
 pub mod fuzzing;

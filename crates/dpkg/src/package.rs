@@ -281,3 +281,57 @@ impl<R: Read> Hashing<R> {
         Ok(Key(self.hasher.finalize().into()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Item, Shelf, deb};
+
+    #[test]
+    fn a_package_is_read_once() {
+        let shelf = Shelf::new();
+        let bytes =
+            deb("a", "", &[("./postinst", "#!/bin/sh\n")], &[Item("./f", b'0', "", b"abc")]);
+        let key = Key::of(&bytes);
+        let first = shelf.try_unpack(&bytes).unwrap();
+        // Nothing to read: it must come from the store.
+        let limits = Limits::default();
+        let second = unpack(&shelf.store, "a", io::empty(), &key, &limits).unwrap();
+        assert_eq!(second.entries(), first.entries());
+        assert_eq!(second.members(), first.members());
+        let Some(Kind::File(content)) = second.kind(&second.entries()[0]) else { panic!() };
+        assert_eq!(content.read(10).unwrap(), b"abc");
+        // A pack that was cut counts as gone.
+        let path = shelf.store.path(PACK, &key);
+        std::fs::OpenOptions::new().write(true).open(path).unwrap().set_len(100).unwrap();
+        assert!(cached(&shelf.store, &key).unwrap().is_none());
+        shelf.try_unpack(&bytes).unwrap();
+        assert!(cached(&shelf.store, &key).unwrap().is_some());
+    }
+
+    #[test]
+    fn another_archive_never_enters_the_store() {
+        let shelf = Shelf::new();
+        let key = Key::of(b"expected");
+        for bytes in [deb("a", "", &[], &[]), b"!<arch>\ntorn".to_vec()] {
+            let error = unpack(&shelf.store, "a.deb", &bytes[..], &key, &Limits::default());
+            assert!(matches!(error, Err(Error::Hash { .. })), "{error:?}");
+        }
+        assert!(cached(&shelf.store, &key).unwrap().is_none());
+        assert!(!shelf.store.path(PACK, &key).exists());
+    }
+
+    #[test]
+    fn damaged_objects_count_as_not_there() {
+        let shelf = Shelf::new();
+        let bytes = deb("a", "", &[], &[Item("./f", b'0', "", b"abc")]);
+        let key = shelf.try_unpack(&bytes).unwrap().id();
+        let object = shelf.store.read(PACKAGE, &key).unwrap().unwrap();
+        assert!(decode(&object).is_some());
+        assert!(decode(&object[..object.len() - 3]).is_none());
+        let at = object.windows(3).position(|w| w == b"./f" || w == b"\x01f\x01").unwrap();
+        let mut hostile = object.clone();
+        hostile[at + 1] = b'/';
+        assert!(decode(&hostile).is_none(), "a path that is not normal");
+    }
+}

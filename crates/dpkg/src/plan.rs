@@ -394,3 +394,81 @@ fn order(packages: &[Arc<Package>], needs: &[BTreeSet<usize>]) -> Vec<usize> {
     }
     order
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::Shelf;
+
+    fn package(shelf: &Shelf, name: &str, fields: &str, preinst: bool) -> Arc<Package> {
+        let script: &[(&str, &str)] = if preinst { &[("./preinst", "#!/bin/sh\n")] } else { &[] };
+        shelf.package(name, fields, script, &[])
+    }
+
+    /// `name+name` for files, `!name` for a preinst, `configure` between.
+    fn shown(plan: &InstallPlan, packages: &[Arc<Package>]) -> Vec<String> {
+        let name = |i: &usize| packages[*i].name().to_owned();
+        let step = |step: &Step| match step {
+            Step::Unpack { packages, bootstrap } => {
+                let mark = if *bootstrap { "bootstrap " } else { "" };
+                format!("{mark}{}", packages.iter().map(name).collect::<Vec<_>>().join("+"))
+            }
+            Step::Run { commands } => {
+                let command = |c: &Command| match c.package {
+                    Some(index) => format!("!{}", name(&index)),
+                    None => c.argv.last().cloned().unwrap_or_default(),
+                };
+                commands.iter().map(command).collect::<Vec<_>>().join(" ")
+            }
+        };
+        plan.steps.iter().map(step).collect()
+    }
+
+    #[test]
+    fn batches_follow_pre_depends_of_packages_with_scripts() {
+        let shelf = Shelf::new();
+        let packages = [
+            package(&shelf, "app", "Depends: lib\n", false),
+            package(&shelf, "lib", "", false),
+            package(&shelf, "shell", "Essential: yes\nPre-Depends: libc (>= 1)\n", true),
+            package(&shelf, "libc", "", true),
+            package(&shelf, "base-passwd", "Essential: yes\nDepends: libc\n", true),
+            package(&shelf, "kernel", "Pre-Depends: kernel-base | other\n", true),
+            package(&shelf, "kernel-base", "Depends: virtual\n", false),
+            package(&shelf, "real", "Provides: virtual\n", false),
+            package(&shelf, "plain", "", true),
+        ];
+        let plan = plan_install(&Database::new("amd64"), &packages).unwrap();
+        assert_eq!(
+            shown(&plan, &packages),
+            [
+                "bootstrap base-passwd+real+kernel-base+libc+shell",
+                "!base-passwd !libc !shell -a !kernel !plain",
+                "lib+app+kernel+plain",
+                "-a"
+            ]
+        );
+        let text = postcard::to_allocvec(&plan).unwrap();
+        assert_eq!(postcard::from_bytes::<InstallPlan>(&text).unwrap(), plan);
+    }
+
+    #[test]
+    fn chains_take_more_batches_and_loops_are_errors() {
+        let shelf = Shelf::new();
+        let packages = [
+            package(&shelf, "a", "Pre-Depends: b\n", true),
+            package(&shelf, "b", "Depends: c\n", false),
+            package(&shelf, "c", "Pre-Depends: d\n", true),
+            package(&shelf, "d", "", false),
+        ];
+        let plan = plan_install(&Database::new("amd64"), &packages).unwrap();
+        assert_eq!(shown(&plan, &packages), ["d", "-a !c", "c+b", "-a !a", "a", "-a"]);
+        let packages = [
+            package(&shelf, "x", "Pre-Depends: y\n", true),
+            package(&shelf, "y", "Depends: x\n", false),
+        ];
+        let error = plan_install(&Database::new("amd64"), &packages).unwrap_err();
+        assert!(error.to_string().contains("form a loop"), "{error}");
+        assert!(plan_install(&Database::new("amd64"), &[]).unwrap().steps.is_empty());
+    }
+}

@@ -390,3 +390,106 @@ fn time(value: &[u8]) -> Result<Mtime, Problem> {
         (true, _) => Mtime { secs: -secs - 1, nanos: 1_000_000_000 - nanos },
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Item, header, seal, tar};
+
+    fn read(bytes: &[u8]) -> Result<Vec<Header>, Problem> {
+        let mut reader = Reader::new(bytes);
+        std::iter::from_fn(|| reader.next().transpose()).collect()
+    }
+
+    fn extension(kind: u8, payload: &[u8], then: Item<'_>) -> Vec<u8> {
+        let mut bytes = tar(&[Item("ext", kind, "", payload)]);
+        bytes.truncate(bytes.len() - 1024);
+        bytes.extend(tar(&[then]));
+        bytes
+    }
+
+    #[test]
+    fn entries_and_where_their_contents_are() {
+        let bytes = tar(&[
+            Item("./", b'5', "", b""),
+            Item("./a", b'0', "", b"abc"),
+            Item("./old-dir/", 0, "", b""),
+            Item("./l", b'2', "a", b""),
+            Item("./h", b'1', "./a", b""),
+        ]);
+        let all = read(&bytes).unwrap();
+        let kinds: Vec<_> = all.iter().map(|h| h.kind).collect();
+        use Type::{Directory, File, HardLink, Symlink};
+        assert_eq!(kinds, [Directory, File, Directory, Symlink, HardLink]);
+        let file = &all[1];
+        assert_eq!(&bytes[file.offset as usize..][..file.size as usize], b"abc");
+        assert_eq!((file.mode, file.uid, file.gid, file.mtime.secs), (0o644, 7, 8, 0o14300000000));
+        assert_eq!((&file.uname[..], &file.gname[..]), (&b"who"[..], &b"group"[..]));
+        assert_eq!(all[3].link, b"a");
+    }
+
+    #[test]
+    fn long_names_and_pax_records_win_over_the_header() {
+        let long = "x/".repeat(150) + "name";
+        let gnu = format!("{long}\0");
+        let all = read(&extension(b'L', gnu.as_bytes(), Item("short", b'0', "", b"c"))).unwrap();
+        assert_eq!((&all[0].path[..], all[0].size), (long.as_bytes(), 1));
+        let records: &[u8] = b"16 path=a/b/c/d\n20 mtime=-1.2500000\n17 uid=300000000\n\
+            34 SCHILY.xattr.user.x=a\0value=1\n\n";
+        let records = fix_lengths(records);
+        let all = read(&extension(b'x', &records, Item("short", b'0', "", b"c"))).unwrap();
+        assert_eq!((&all[0].path[..], all[0].uid), (&b"a/b/c/d"[..], 300_000_000));
+        assert_eq!(all[0].mtime, Mtime { secs: -2, nanos: 750_000_000 });
+        assert_eq!(all[0].xattrs[&b"user.x"[..]], b"a\0value=1");
+    }
+
+    /// Gives each line the length that it has, so that the test need not count.
+    fn fix_lengths(records: &[u8]) -> Vec<u8> {
+        let mut out = Vec::new();
+        for line in records.split(|b| *b == b'\n').filter(|l| !l.is_empty()) {
+            let body = &line[line.iter().position(|b| *b == b' ').unwrap()..];
+            let length = body.len() + 3;
+            assert!((10..100).contains(&length));
+            out.extend_from_slice(length.to_string().as_bytes());
+            out.extend_from_slice(body);
+            out.push(b'\n');
+        }
+        out
+    }
+
+    #[test]
+    fn base_256_numbers() {
+        assert_eq!(signed_number(&[0x80, 0, 0, 0, 0, 0, 1, 0], "n").unwrap(), 256);
+        assert_eq!(signed_number(&[0xff; 8], "n").unwrap(), -1);
+        assert!(signed_number(&[0xbf; 12], "n").is_err(), "does not fit");
+        assert!(number(&[0xff; 8], "n").is_err(), "negative");
+    }
+
+    #[test]
+    fn what_is_malformed_is_refused() {
+        let mut huge = header(b"a", b'0', "", 0);
+        huge[124..136].copy_from_slice(&[0x80, 0, 0, 0, 0x7f, 255, 255, 255, 255, 255, 255, 255]);
+        let mut bad_sum = header(b"a", b'0', "", 0);
+        bad_sum[0] = b'b';
+        let cut = &tar(&[Item("a", b'0', "", &[1; 600])])[..1100];
+        let long = header(b"a", b'L', "", 2 << 20);
+        let cases: [(&[u8], &str); 9] = [
+            (&seal(huge), "a file of"),
+            (&bad_sum, "wrong checksum"),
+            (cut, "ends inside a file"),
+            (&long, "exceeds the limit"),
+            (&header(b"a", b'S', "", 0), "sparse"),
+            (&header(b"a", b'Z', "", 0), "tar entry type 'Z'"),
+            (&[1; 100], "ends inside a header"),
+            (&extension(b'x', b"99 path=a\n", Item("a", b'0', "", b"")), "pax header is malformed"),
+            (&extension(b'g', b"10 path=a\n", Item("a", b'0', "", b"")), "global pax key path"),
+        ];
+        for (bytes, message) in cases {
+            let error = read(bytes).unwrap_err().to_string();
+            assert!(error.contains(message), "{error} / {message}");
+        }
+        let sparse = fix_lengths(b"0 GNU.sparse.major=1\n");
+        let error = read(&extension(b'x', &sparse, Item("a", b'0', "", b""))).unwrap_err();
+        assert!(error.to_string().contains("GNU.sparse.major"), "{error}");
+    }
+}

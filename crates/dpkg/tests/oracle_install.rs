@@ -92,4 +92,41 @@ fn a_whole_image_is_installed() {
     let last = work.path().join(format!("root{}", plan.steps.len() - 1));
     let check = format!("chroot {0} dpkg --audit; chroot {0} dpkg --verify", last.display());
     assert_eq!(shell(work.path(), &check), "");
+    a_preinst_sees_what_dpkg_shows(work.path(), &store, tree, &last);
+}
+
+/// Its arguments, environment, directory, umask, and the files beside it.
+fn a_preinst_sees_what_dpkg_shows(work: &Path, store: &Store, tree: Tree, installed: &Path) {
+    let build = format!(
+        "cd {}; mkdir -p env/DEBIAN env/usr/share/env; touch env/usr/share/env/f
+         printf 'Package: env\nVersion: 1\nArchitecture: amd64\nMaintainer: m\n' > env/DEBIAN/control
+         printf 'Multi-Arch: same\nDescription: d\n' >> env/DEBIAN/control
+         cat > env/DEBIAN/preinst <<'EOF'
+#!/bin/sh
+{{ echo \"$0 $*\"; env | sort; pwd; umask; ls -l /var/lib/dpkg/tmp.ci | cut -c1-10,41-; }} > /seen
+EOF
+         chmod 755 env/DEBIAN/preinst; touch -d @1600000000 env/DEBIAN/*
+         dpkg-deb --root-owner-group -b env env.deb",
+        work.display()
+    );
+    shell(work, &build);
+    let second = work.join("second");
+    fs::create_dir(&second).unwrap();
+    let (tree, _) = install(&second, tree, &unpack_all(store, &[work.join("env.deb")]));
+    let ours = tree.read(&TreePath::literal("seen"), 1 << 16).unwrap().unwrap();
+
+    let command = configure::command(true);
+    let environment: Vec<String> =
+        command.environment.iter().map(|(name, value)| format!("'{name}={value}'")).collect();
+    let force = command.argv.iter().filter(|a| a.starts_with("--force"));
+    let options: Vec<&str> = force.map(String::as_str).collect();
+    let script = format!(
+        "cp {0}/env.deb {1}; chroot {1} env -i {2} dpkg {3} --unpack /env.deb > /dev/null
+         cat {1}/seen",
+        work.display(),
+        installed.display(),
+        environment.join(" "),
+        options.join(" "),
+    );
+    assert_eq!(String::from_utf8_lossy(&ours), shell(work, &script));
 }

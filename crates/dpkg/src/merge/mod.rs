@@ -449,3 +449,158 @@ fn replaces(new: &crate::Control, old: &crate::Control) -> bool {
         .relations()
         .any(|r| r.name == old.name() && r.constraint.is_none_or(|c| c.matches(old.version())))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Item, Shelf};
+    use tree::{Meta, Mtime};
+
+    fn p(path: &'static str) -> TreePath {
+        TreePath::literal(path)
+    }
+
+    const DIRS: [Item<'static>; 2] = [Item("./", b'5', "", b""), Item("./etc/", b'5', "", b"")];
+
+    fn lay(
+        tree: &mut Tree,
+        database: &mut Database,
+        package: &Arc<Package>,
+    ) -> Result<MergeReport, MergeError> {
+        merge(tree, database, package, &Options::default())
+    }
+
+    #[test]
+    fn owners_are_those_of_the_image() {
+        let shelf = Shelf::new();
+        let [root, etc] = DIRS;
+        let package = shelf.package("a", "", &[], &[root, etc, Item("./etc/f", b'0', "", b"x")]);
+        let mut tree = Tree::new();
+        lay(&mut tree, &mut Database::new("amd64"), &package).unwrap();
+        let owner = |tree: &Tree| tree.get(&p("etc/f")).map(|n| (n.meta.uid, n.meta.gid)).unwrap();
+        assert_eq!(owner(&tree), (7, 8), "unknown names: the archive's numbers");
+        let mut tree = Tree::new();
+        tree.write(&p("etc/passwd"), 0o644, *b"who:x:1234:5::/:/bin/sh\n").unwrap();
+        tree.write(&p("etc/group"), 0o644, *b"group:x:77:\n").unwrap();
+        let mut database = Database::load(&tree, "amd64").unwrap();
+        lay(&mut tree, &mut database, &package).unwrap();
+        assert_eq!(owner(&tree), (1234, 77));
+    }
+
+    #[test]
+    fn bootstrapping_lays_conffiles_twice_unless_one_is_there() {
+        let shelf = Shelf::new();
+        let [root, etc] = DIRS;
+        let files =
+            [root, etc, Item("./etc/a", b'0', "", b"new"), Item("./etc/b", b'0', "", b"new")];
+        let package = shelf.package("a", "", &[("./conffiles", "/etc/a\n/etc/b\n")], &files);
+        let mut tree = Tree::new();
+        tree.write(&p("etc/b"), 0o600, *b"mine").unwrap();
+        let mut database = Database::new("amd64");
+        let options = Options { bootstrap: true, ..Options::default() };
+        merge(&mut tree, &mut database, &package, &options).unwrap();
+        let read = |path| tree.read(&p(path), 9).unwrap().unwrap();
+        assert_eq!((read("etc/a"), read("etc/a.dpkg-new")), (b"new".to_vec(), b"new".to_vec()));
+        assert_eq!((read("etc/b"), read("etc/b.dpkg-new")), (b"mine".to_vec(), b"new".to_vec()));
+    }
+
+    #[test]
+    fn a_hard_link_to_a_filtered_file_becomes_the_file() {
+        let shelf = Shelf::new();
+        let [root, etc] = DIRS;
+        let items =
+            [root, etc, Item("./etc/x", b'0', "", b"abc"), Item("./etc/y", b'1', "./etc/x", b"")];
+        let package = shelf.package("a", "", &[], &items);
+        let options = Options { filter: PathFilter::new().exclude("/etc/x"), bootstrap: false };
+        let mut tree = Tree::new();
+        let report = merge(&mut tree, &mut Database::new("amd64"), &package, &options).unwrap();
+        assert_eq!(report.filtered, 1);
+        assert!(!tree.contains(&p("etc/x")));
+        assert_eq!(tree.read(&p("etc/y"), 9).unwrap().unwrap(), b"abc");
+    }
+
+    #[test]
+    fn what_cannot_be_done_is_refused() {
+        let shelf = Shelf::new();
+        let mut tree = Tree::new();
+        tree.write(&p("etc/full/x"), 0o644, *b"").unwrap();
+        let [root, etc] = DIRS;
+        let a = shelf.package("a", "", &[], &[root, etc, Item("./etc/f", b'0', "", b"")]);
+        let [root, etc] = DIRS;
+        let vanish =
+            shelf.package("b", "Replaces: a\n", &[], &[root, etc, Item("./etc/f", b'0', "", b"")]);
+        let full = shelf.package("c", "", &[], &[Item("./etc/full", b'0', "", b"")]);
+        let link = shelf.package("d", "", &[], &[Item("./etc/l", b'1', "./nowhere", b"")]);
+        let orphan = shelf.package("e", "", &[], &[Item("./no/dir/f", b'0', "", b"")]);
+        let conffiles = shelf.package("f", "", &[("./conffiles", "etc/f\n")], &[]);
+        let triggers = shelf.package("g", "", &[("./triggers", "interest ../x\n")], &[]);
+        for (packages, message) in [
+            (vec![&a, &a], "a 1 is already installed (as a 1)"),
+            (vec![&a, &vanish], "would make a disappear"),
+            (vec![&full], "'/etc/full' is a directory that is not empty"),
+            (vec![&link], "hard link '/etc/l' leads to '/nowhere'"),
+            (vec![&orphan], "e: cannot lay out '/no/dir/f'"),
+            (vec![&conffiles], "control file conffiles: “etc/f”"),
+            (vec![&triggers], "cannot be the name of a trigger"),
+        ] {
+            let (mut tree, mut database) = (tree.clone(), Database::new("amd64"));
+            let result =
+                packages.iter().try_for_each(|p| lay(&mut tree, &mut database, p).map(|_| ()));
+            let error = result.unwrap_err().to_string();
+            assert!(error.contains(message), "{error} / {message}");
+        }
+    }
+
+    #[test]
+    fn links_planted_by_a_package_lead_nowhere_outside() {
+        let shelf = Shelf::new();
+        let package = shelf.package(
+            "a",
+            "",
+            &[],
+            &[
+                Item("./", b'5', "", b""),
+                Item("./out", b'2', "../../../../etc", b""),
+                Item("./loop", b'2', "loop", b""),
+                Item("./etc", b'5', "", b""),
+                Item("./out/passwd", b'0', "", b"x"),
+            ],
+        );
+        let mut tree = Tree::new();
+        lay(&mut tree, &mut Database::new("amd64"), &package).unwrap();
+        assert!(tree.contains(&p("etc/passwd")), "inside the root, as after a chroot");
+        let looping = shelf.package("b", "", &[], &[Item("./loop/x", b'0', "", b"")]);
+        let error = lay(&mut tree, &mut Database::new("amd64"), &looping).unwrap_err();
+        assert!(matches!(error, MergeError::Tree { .. }), "{error}");
+    }
+
+    #[test]
+    fn the_database_written_and_read_again_is_the_same() {
+        let shelf = Shelf::new();
+        let [root, etc] = DIRS;
+        let control = [("./conffiles", "/etc/f\n"), ("./triggers", "interest /etc\ninterest t\n")];
+        let package =
+            shelf.package("a", "", &control, &[root, etc, Item("./etc/f", b'0', "", b"x")]);
+        let mut tree = Tree::new();
+        let mut database = Database::new("amd64");
+        lay(&mut tree, &mut database, &package).unwrap();
+        database.write(&mut tree, Mtime::secs(5)).unwrap();
+        let read = |path| String::from_utf8(tree.read(&p(path), 9999).unwrap().unwrap()).unwrap();
+        assert_eq!(read("var/lib/dpkg/info/a.list"), "/.\n/etc\n/etc/f\n");
+        assert_eq!(read("var/lib/dpkg/triggers/File"), "/etc a\n");
+        // md5sum of "x", as md5sum(1) prints it.
+        let sums = read("var/lib/dpkg/info/a.md5sums");
+        assert_eq!(sums, "9dd4e461268c8034f5c8564e155c67a6  etc/f\n");
+        let mut again = Database::load(&tree, "amd64").unwrap();
+        assert_eq!(again.status_text(), database.status_text());
+        let before = tree.clone();
+        again.write(&mut tree, Mtime::secs(5)).unwrap();
+        let other =
+            |t: &Tree| t.iter().map(|(p, _, n)| (p.clone(), n.meta.clone())).collect::<Vec<_>>();
+        assert_eq!(other(&before), other(&tree));
+        // Left behind by a dpkg that was killed.
+        tree.add_file(p("var/lib/dpkg/updates/0001"), Meta::file(0o644), Content::empty()).unwrap();
+        let error = Database::load(&tree, "amd64").unwrap_err().to_string();
+        assert!(error.contains("was interrupted"), "{error}");
+    }
+}
