@@ -4,8 +4,9 @@ use std::io::{self, Write};
 
 use tree::Content;
 
-/// mkosi's level, measured to be the right one here too: 3 → 19 saves a sixth of
-/// the size for forty times the work, and the kernel unpacks both as fast.
+/// mkosi's level. Measured on the default initrd's 73 MB: level 9 saves a tenth
+/// of the size for three times the work, 19 a fifth for fifty times, and the
+/// kernel unpacks all of them equally fast.
 pub const LEVEL: i32 = 3;
 
 /// One zstd frame with a checksum. `threads` says how many may work and never

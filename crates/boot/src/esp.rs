@@ -52,7 +52,7 @@ pub enum Boot {
         /// Name and content; shared names are written once.
         initrds: Vec<(String, Content)>,
         /// Title, options and so on; the paths are filled in.
-        entry: Entry,
+        entry: Box<Entry>,
     },
 }
 
@@ -133,7 +133,7 @@ fn add_kernel(esp: &mut Tree, plan: &Plan, version: &str, boot: &Boot) -> Result
         Boot::Entry { linux, initrds, entry } => {
             let dir = format!("{}/{version}", plan.token);
             put(esp, &format!("{dir}/linux"), linux.clone())?;
-            let mut entry = entry.clone();
+            let mut entry = Entry::clone(entry);
             entry.version = Some(version.to_owned());
             entry.linux = Some(format!("/{dir}/linux"));
             entry.initrd.clear();
@@ -210,7 +210,7 @@ mod tests {
         };
         let initrds = vec![("initrd".to_owned(), Content::inline(*b"i"))];
         let linux = Content::inline(*b"k");
-        plan.kernels[0].1 = Boot::Entry { linux, initrds, entry };
+        plan.kernels[0].1 = Boot::Entry { linux, initrds, entry: Box::new(entry) };
         let esp = build(&root(), &plan).unwrap();
         let path = TreePath::literal("loader/entries/debian-6.12.9+deb13-amd64.conf");
         let text = String::from_utf8(esp.read(&path, 999).unwrap().unwrap()).unwrap();

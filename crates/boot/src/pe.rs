@@ -107,6 +107,10 @@ impl Image {
             0x20b => true,
             _ => return Err(PeError::Format("an unknown kind of optional header")),
         };
+        // The fixed fields, before the data directories.
+        if section_table - optional < if plus { 112 } else { 96 } {
+            return Err(PeError::Format("its optional header is too short"));
+        }
         let count = usize::from(u16_at(&headers, coff + 2)?);
         if count > MAX_SECTIONS {
             return Err(PeError::Format("too many sections"));

@@ -40,6 +40,9 @@ pub enum UkiError {
     },
     /// The stub is something else.
     #[error("the stub is not a UEFI program for {0}")]
+    Arch(&'static str),
+    /// The stub is damaged.
+    #[error("the stub cannot be extended: {0}")]
     Stub(&'static str),
     /// The stub's headers leave no room.
     #[error("the stub has no room for the headers of {0} sections")]
@@ -98,7 +101,7 @@ impl Uki {
         let pe = |what| move |source| UkiError::Pe { what, source };
         let image = Image::parse(stub).map_err(pe("the stub"))?;
         if image.machine != arch.pe_machine() || image.subsystem != EFI_APPLICATION {
-            return Err(UkiError::Stub(arch.efi_name()));
+            return Err(UkiError::Arch(arch.efi_name()));
         }
         let sbat = self.merged_sbat(stub, &image)?;
         let mut layout = Layout::new(image, sbat)?;
@@ -193,12 +196,15 @@ impl Layout {
         let sbat = self.image.sections.iter().find(|s| s.name == ".sbat" && !self.sbat.is_empty());
         let old_end = self.added.first().map_or(self.next_offset, |(s, _)| s.raw_offset);
         if let Some(sbat) = sbat {
-            parts.push(stub.slice(at, u64::from(sbat.raw_offset) - at));
+            let before = u64::from(sbat.raw_offset).checked_sub(at);
+            let before = before.ok_or(UkiError::Stub("its .sbat section overlaps its headers"))?;
+            parts.push(stub.slice(at, before));
             at = u64::from(sbat.raw_offset) + u64::from(sbat.raw_size);
             let padding = sbat.raw_size as usize - self.sbat.len();
             self.sbat.extend(vec![0; padding]);
             parts.push(Content::inline(std::mem::take(&mut self.sbat)));
         }
+        // No section ends after it, so it is not before the end of any.
         let rest = stub.slice(at, u64::from(old_end) - at);
         let missing = u64::from(old_end) - at - rest.len();
         parts.extend([rest, hole(missing)]);

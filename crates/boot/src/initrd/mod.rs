@@ -120,10 +120,10 @@ pub fn modules_tree(
 fn copy(from: &Tree, source: &TreePath, to: &mut Tree, path: TreePath) -> Result<(), InitrdError> {
     let Some(node) = from.get(source) else { return Ok(()) };
     let mut node = node.clone();
-    if let (Kind::Symlink(_), true) = (&node.kind, modules::Packing::of(source.name()).is_some()) {
-        if let Some(real) = from.lookup(source) {
-            node = real.clone();
-        }
+    let is_module = modules::Packing::of(source.name()).is_some();
+    let real = from.lookup(source).filter(|_| is_module && matches!(node.kind, Kind::Symlink(_)));
+    if let Some(real) = real {
+        node = real.clone();
     }
     if let Some(parent) = path.parent() {
         to.make_dirs(&parent)?;

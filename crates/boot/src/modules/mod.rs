@@ -269,6 +269,23 @@ impl ModuleSet {
         &self.modules
     }
 
+    /// Two modules with the same facts, which need each other.
+    #[doc(hidden)]
+    pub fn for_fuzzing(facts: elf::Facts) -> ModuleSet {
+        let elf::Facts { modinfo, exports, wants } = facts;
+        let first =
+            Module { path: "kernel/a.ko".into(), name: "a".into(), modinfo, exports, wants };
+        let second = Module { path: "kernel/b.ko".into(), name: "b".into(), ..first.clone() };
+        let builtin_modinfo = first.modinfo.clone();
+        let modules = vec![first, second];
+        ModuleSet {
+            version: "1".into(),
+            modules,
+            builtin: b"kernel/c.ko\n".to_vec(),
+            builtin_modinfo,
+        }
+    }
+
     /// Names of what is built into the kernel, as the kernel calls it.
     pub fn builtin_names(&self) -> impl Iterator<Item = String> {
         let lines = self.builtin.split(|b| *b == b'\n').filter(|l| !l.is_empty());
