@@ -1,0 +1,277 @@
+//! One assignment, from a file or the command line, into its layer.
+
+use std::path::Path;
+
+use super::{Loader, MAX_VALUES};
+use crate::diagnostic::{Diagnostic, Origin, did_you_mean, nearest};
+use crate::ini::Entry;
+use crate::layer::Stored;
+use crate::table::{self, Kind, SETTINGS, Section, Setting, State};
+use crate::value::{self, Problem, Surroundings, Value};
+use crate::{Request, cli};
+
+/// The older name of `[Runtime]`.
+const HOST: &str = "Host";
+
+/// What mkosi calls a section that is not one of ours.
+const OTHER_SECTIONS: [&str; 6] =
+    ["Match", "TriggerMatch", "Assert", "TriggerAssert", "UKIProfile", HOST];
+
+impl Loader<'_> {
+    /// One `Key=value` of a file.
+    pub(super) fn entry(&mut self, file: &Path, entry: &Entry) {
+        if !self.section_known(file, entry) {
+            return;
+        }
+        let name = &entry.key.text;
+        let Some((setting, old)) = table::find(name) else {
+            let diagnostic = unknown_setting(&entry.key_origin(file), name);
+            self.report(diagnostic);
+            return;
+        };
+        self.check_key(file, entry, setting, old);
+        let joined = entry.joined();
+        let expanded = match self.expand(&joined, file) {
+            Ok((text, warnings)) => {
+                for w in warnings {
+                    let at = entry.locate(file, &w.span);
+                    self.report(Diagnostic::warning(&at, &w.span, w.message).help_opt(w.help));
+                }
+                text
+            }
+            Err(problem) => {
+                let at = entry.locate(file, &problem.span);
+                self.report(
+                    Diagnostic::error(&at, &problem.span, problem.message).help_opt(problem.help),
+                );
+                return;
+            }
+        };
+        let locate = |item: &str| entry.locate(file, item);
+        if let Some(values) = self.values_of(setting, &expanded, joined.is_empty(), &locate) {
+            self.assign(setting, values);
+        }
+    }
+
+    /// Whether the section may hold settings; reports if not. `[X-…]` is left to
+    /// others, as in systemd.
+    fn section_known(&mut self, file: &Path, entry: &Entry) -> bool {
+        let section = entry.section.as_str();
+        if section.starts_with("X-") {
+            return false;
+        }
+        if Section::ALL.iter().any(|s| s.as_str() == section) || section == HOST {
+            return true;
+        }
+        let at = crate::ini::origin(file, &entry.section_at, entry.section_at.column as usize);
+        if self.diagnostics.iter().any(|d| d.file == at.file && d.line == at.line) {
+            return false;
+        }
+        let names = Section::ALL.iter().map(|s| s.as_str()).chain(OTHER_SECTIONS);
+        let help = did_you_mean(section, names).unwrap_or_else(|| {
+            let names: Vec<_> = Section::ALL.iter().map(|s| s.as_str()).collect();
+            format!("sections are {}; name it X-{section} to have it ignored", names.join(", "))
+        });
+        let message = match section {
+            "UKIProfile" => "[UKIProfile] is known to mkosi, not supported by mkgold yet".into(),
+            _ => format!("[{section}] is not a section"),
+        };
+        self.report(Diagnostic::error(&at, section, message).help(help));
+        false
+    }
+
+    /// Old names and wrong sections are accepted, as mkosi does, with a warning.
+    fn check_key(&mut self, file: &Path, entry: &Entry, setting: &Setting, old: bool) {
+        let section = match entry.section.as_str() {
+            HOST => Section::Runtime.as_str(),
+            section => section,
+        };
+        if section != setting.section.as_str() {
+            let message = format!(
+                "{}= belongs into [{}], not [{}]",
+                setting.name,
+                setting.section.as_str(),
+                entry.section
+            );
+            let at = entry.key_origin(file);
+            self.report(Diagnostic::warning(&at, &entry.key.text, message));
+        }
+        if old {
+            let message = format!("{}= is an old name", entry.key.text);
+            let help = format!("write {}=", setting.name);
+            let at = entry.key_origin(file);
+            self.report(Diagnostic::warning(&at, &entry.key.text, message).help(help));
+        }
+    }
+
+    /// The arguments of the command line, into the upper layer.
+    pub(super) fn arguments(&mut self, request: &Request) {
+        for argument in &request.args {
+            let shown = argument.to_string();
+            let Some(setting) = cli::find(&argument.option) else {
+                let at = Origin::argument(&shown, 1);
+                let options = SETTINGS.iter().filter(|s| !s.long.is_empty()).map(|s| s.long);
+                let bare = argument.option.trim_start_matches('-');
+                let help = nearest(bare, options).map(|o| format!("did you mean \"--{o}\"?"));
+                let message = format!("{} is not an option", argument.option);
+                self.report(Diagnostic::error(&at, &argument.option, message).help_opt(help));
+                continue;
+            };
+            let text = argument.value.as_str();
+            let start = shown.len() - text.len();
+            let locate = |item: &str| {
+                let at = start + text.find(item).unwrap_or(0);
+                Origin::argument(&shown, shown[..at].chars().count() + 1)
+            };
+            if let Some(values) = self.values_of(setting, text, text.is_empty(), &locate) {
+                self.layers.upper.assign(setting, values);
+            }
+        }
+    }
+
+    /// Parses a value: `Some(None)` for an empty assignment, `None` if it was
+    /// reported or has nothing to store.
+    fn values_of(
+        &mut self,
+        setting: &'static Setting,
+        text: &str,
+        empty: bool,
+        locate: &dyn Fn(&str) -> Origin,
+    ) -> Option<Option<Vec<Stored>>> {
+        let scalar_empty = !setting.is_list() && text.trim().is_empty();
+        if empty || scalar_empty {
+            return Some(None);
+        }
+        if !self.supported(setting, text, locate) {
+            return None;
+        }
+        let files = self.files;
+        let cwd = self.cwd.clone();
+        let around = Surroundings { files, directory: &cwd, facts: self.facts };
+        let words = match value::split(setting, text) {
+            Ok(words) => words,
+            Err(p) => return self.problem(&locate(&p.span), p),
+        };
+        let mut stored = Vec::with_capacity(words.len());
+        let mut failed = false;
+        for word in &words {
+            match value::parse(setting, word, &around) {
+                Ok(values) => {
+                    let origin = locate(word);
+                    let with = |value| Stored { value, origin: origin.clone() };
+                    stored.extend(values.into_iter().map(with));
+                }
+                Err(p) => {
+                    failed = true;
+                    self.problem::<()>(&locate(&p.span), p);
+                }
+            }
+        }
+        self.count(stored.len());
+        if setting.name == "Include" {
+            return self.include(stored);
+        }
+        (!failed).then_some(Some(stored))
+    }
+
+    fn problem<T>(&mut self, at: &Origin, problem: Problem) -> Option<T> {
+        let diagnostic = Diagnostic::error(at, problem.span, problem.message);
+        self.report(diagnostic.help_opt(problem.help));
+        None
+    }
+
+    fn count(&mut self, new: usize) {
+        self.values += new;
+        if self.values > MAX_VALUES {
+            let project = self.project.to_path_buf();
+            self.stop(&project, format!("more than {MAX_VALUES} values"));
+        }
+    }
+
+    /// `Include=` adds up and is never emptied: what was read was read.
+    fn include(&mut self, stored: Vec<Stored>) -> Option<Option<Vec<Stored>>> {
+        for Stored { value, origin } in stored {
+            if let Value::Path(path) = value {
+                self.includes.push((path, origin));
+            }
+        }
+        None
+    }
+
+    /// Whether the setting's state lets this value through; reports if not.
+    pub(super) fn supported(
+        &mut self,
+        setting: &'static Setting,
+        text: &str,
+        locate: &dyn Fn(&str) -> Origin,
+    ) -> bool {
+        if let Some(builtin) = builtin_include(setting, text) {
+            let at = locate(builtin);
+            let message = format!(
+                "the builtin configuration {builtin:?} is known to mkosi, not supported by mkgold yet"
+            );
+            self.report(Diagnostic::error(&at, builtin, message));
+            return false;
+        }
+        let (message, help) = match setting.state {
+            State::Works => return true,
+            State::NoEffect(_) => {
+                self.no_effect.entry(setting.name).or_insert_with(|| locate(text));
+                return true;
+            }
+            State::Refused(off) if is_off(setting, text, off) => return true,
+            State::Refused(off) => {
+                let help = match off {
+                    [] => "remove the setting".to_string(),
+                    off => format!("remove the setting, or write {}", off.join(" or ")),
+                };
+                (format!("{}= is known to mkosi, not supported by mkgold yet", setting.name), help)
+            }
+            State::Removed(instead) => {
+                (format!("{}= is no setting any more", setting.name), instead.to_string())
+            }
+        };
+        let at = locate(text);
+        let span = text.lines().find(|l| !l.trim().is_empty()).unwrap_or("").trim();
+        self.report(Diagnostic::error(&at, span, message).help(help));
+        false
+    }
+}
+
+/// Whether a refused setting is given a value that means "not used".
+fn is_off(setting: &Setting, text: &str, off: &[&str]) -> bool {
+    let text = text.trim();
+    let canonical = match setting.kind {
+        Kind::Bool => value::parse_bool(text).map(|b| if b { "yes" } else { "no" }),
+        Kind::Choice(choice) if !setting.is_list() => value::choose(choice, text).ok(),
+        _ => None,
+    };
+    off.contains(&canonical.unwrap_or(text))
+}
+
+/// The builtin configuration that an include names.
+fn builtin_include<'a>(setting: &Setting, text: &'a str) -> Option<&'a str> {
+    let names = ["mkosi-initrd", "mkosi-tools", "mkosi-vm", "mkosi-addon"];
+    let words = text.split(|c: char| c == ',' || c.is_whitespace());
+    (setting.name == "Include").then_some(words)?.find(|w| names.contains(w))
+}
+
+/// "is not a setting", with the nearest one.
+pub(super) fn unknown_setting(at: &Origin, name: &str) -> Diagnostic {
+    let names = SETTINGS.iter().map(|s| s.name);
+    let near = nearest(name, names.clone()).or_else(|| by_option(name));
+    let contained = || {
+        let lower = name.to_lowercase();
+        let longer = |n: &&str| lower.len() >= 4 && n.to_lowercase().contains(&lower);
+        names.filter(longer).min_by_key(|n| n.len())
+    };
+    let help = near.or_else(contained).map(|n| format!("did you mean {n}=?"));
+    Diagnostic::error(at, name, format!("{name}= is not a setting"))
+        .help_opt(help.or(Some("mkgold help lists the settings".into())))
+}
+
+/// A setting that was written like its option (`package`, `output-directory`).
+fn by_option(name: &str) -> Option<&'static str> {
+    let option = name.to_lowercase().replace('_', "-");
+    SETTINGS.iter().find(|s| s.long == option).map(|s| s.name)
+}
