@@ -57,3 +57,43 @@ pub fn fuzz_uri(data: &[u8]) {
         assert!(!path.components().any(|c| c == std::path::Component::ParentDir));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn all(data: &[u8]) {
+        fuzz_sources(data);
+        fuzz_release(data);
+        fuzz_openpgp(data);
+        fuzz_preferences(data);
+        fuzz_records(data);
+        fuzz_uri(data);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(30))]
+
+        #[test]
+        fn any_bytes_return(data in proptest::collection::vec(any::<u8>(), 0..300)) {
+            all(&data);
+        }
+
+        #[test]
+        fn any_text_of_the_formats_returns(
+            words in proptest::collection::vec(
+                prop_oneof![
+                    "deb ", "\\[", "\\] ", "arch=", "http://h/d ", "\\./", "Types: deb\n",
+                    "URIs: file:/x\n", "Suites: x\n", "SHA256:\n", " [0-9a-f]{64} 1 a\n",
+                    "Package: [a*?\\[]{1,3}\n", "Pin: release a=b\n", "Pin-Priority: 1\n",
+                    "-----BEGIN PGP SIGNED MESSAGE-----\n", "Hash: SHA256\n", "\n",
+                    "-----BEGIN PGP SIGNATURE-----\n", "-----END PGP SIGNATURE-----\n", ".{0,5}",
+                ],
+                0..30,
+            )
+        ) {
+            all(words.concat().as_bytes());
+        }
+    }
+}

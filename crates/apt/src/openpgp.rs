@@ -230,31 +230,30 @@ fn check_framing(bytes: &[u8]) -> Result<(), OpenPgpError> {
     const BEGIN: &[u8] = b"-----BEGIN PGP SIGNED MESSAGE-----";
     const SIGNATURE: &[u8] = b"-----BEGIN PGP SIGNATURE-----";
     const END: &[u8] = b"-----END PGP SIGNATURE-----";
-    let mut armor = Vec::new();
-    let mut headers = true;
+    const ARMOR: [&[u8]; 3] = [BEGIN, SIGNATURE, END];
+    if !bytes.starts_with(BEGIN) {
+        return Err(OpenPgpError::Framing("it does not start as one"));
+    }
+    let (mut seen, mut headers) = (0, true);
     for (number, line) in bytes.split(|b| *b == b'\n').enumerate() {
         let line = line.trim_ascii_end();
-        if number == 0 && line != BEGIN {
-            return Err(OpenPgpError::Framing("it does not start as one"));
-        }
         if headers && number > 0 {
             headers = !line.is_empty();
             if headers && !line.starts_with(b"Hash: ") {
                 return Err(OpenPgpError::Framing("an unknown header before the text"));
             }
         }
-        if armor.len() == 3 && !line.is_empty() {
+        if seen == ARMOR.len() && !line.is_empty() {
             return Err(OpenPgpError::Framing("text after the signature"));
         }
         if line.starts_with(b"-----") {
-            armor.push(line);
+            if ARMOR.get(seen) != Some(&line) {
+                return Err(OpenPgpError::Framing("an armor line inside the text"));
+            }
+            seen += 1;
         }
     }
-    match armor[..] {
-        [BEGIN, SIGNATURE, END] => Ok(()),
-        [BEGIN] | [BEGIN, SIGNATURE] => Err(OpenPgpError::Framing("it ends early")),
-        _ => Err(OpenPgpError::Framing("an armor line inside the text")),
-    }
+    if seen == ARMOR.len() { Ok(()) } else { Err(OpenPgpError::Framing("it ends early")) }
 }
 
 /// The certificates in `bytes`: binary, or any number of armored blocks.
@@ -399,4 +398,63 @@ pub fn text_unchecked(bytes: &[u8]) -> Result<Vec<u8>, OpenPgpError> {
         text.extend_from_slice(line.strip_prefix(b"- ").unwrap_or(line));
     }
     Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The table of `keys/README.md`.
+    #[test]
+    fn the_embedded_keyring_is_the_one_documented() {
+        use sha2::{Digest, Sha256};
+        let readme = include_str!("../keys/README.md");
+        assert!(readme.contains(&hex::encode(Sha256::digest(DEBIAN_ARCHIVE))));
+        let trust = Trust::debian_archive();
+        let found = trust.fingerprints();
+        let documented: Vec<_> = readme
+            .split_ascii_whitespace()
+            .filter(|w| w.len() == 40 && w.bytes().all(|b| b.is_ascii_hexdigit()))
+            .collect();
+        assert_eq!(found.len(), 9);
+        for fingerprint in documented.iter() {
+            assert!(found.iter().any(|f| f == fingerprint), "{fingerprint}");
+        }
+        assert_eq!(documented.len(), found.len());
+        // As of a time within the life of them all, each certificate can sign.
+        let policy =
+            StandardPolicy::at(SystemTime::UNIX_EPOCH + Duration::from_secs(1_780_000_000));
+        for cert in &trust.certs {
+            let valid = cert.with_policy(&policy, None).unwrap();
+            assert!(valid.alive().is_ok());
+            assert!(valid.keys().alive().for_signing().next().is_some(), "{}", cert.fingerprint());
+        }
+    }
+
+    const SIGNED: &str = "-----BEGIN PGP SIGNED MESSAGE-----\nHash: SHA512\n\na\n- -b\n\
+        -----BEGIN PGP SIGNATURE-----\n\nabc\n-----END PGP SIGNATURE-----\n";
+
+    #[test]
+    fn only_one_whole_message_is_taken() {
+        assert!(check_framing(SIGNED.as_bytes()).is_ok());
+        assert!(check_framing(SIGNED.replace('\n', "\r\n").as_bytes()).is_ok());
+        let cases = [
+            (format!("\n{SIGNED}"), "does not start"),
+            (format!("{SIGNED}x"), "after the signature"),
+            (format!("{SIGNED}{SIGNED}"), "after the signature"),
+            (SIGNED.replace("Hash: SHA512", "Hash: SHA512\nOrigin: evil"), "unknown header"),
+            (SIGNED.replace("- -b", "-----BEGIN PGP MESSAGE-----"), "inside the text"),
+            (SIGNED.replace("-----END PGP SIGNATURE-----\n", ""), "ends early"),
+            (String::new(), "does not start"),
+        ];
+        for (text, says) in cases {
+            let error = check_framing(text.as_bytes()).unwrap_err().to_string();
+            assert!(error.contains(says), "{error}: {text}");
+        }
+    }
+
+    #[test]
+    fn the_text_of_a_trusted_file_is_unescaped() {
+        assert_eq!(text_unchecked(SIGNED.as_bytes()).unwrap(), b"a\n-b\n");
+    }
 }

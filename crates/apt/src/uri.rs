@@ -141,7 +141,7 @@ fn percent_encode(part: &str, out: &mut String) {
     }
 }
 
-fn percent_decode(text: &str) -> Vec<u8> {
+pub(crate) fn percent_decode(text: &str) -> Vec<u8> {
     let digit = |at: usize| {
         let byte = text.as_bytes().get(at)?;
         char::from(*byte).to_digit(16).and_then(|d| u8::try_from(d).ok())

@@ -90,7 +90,7 @@ impl Archive {
                     Err(FetchError::Stopped) if failed.is_some() => {}
                     Err(e) => {
                         let stopped = |f: &ArchiveError| {
-                            matches!(f.kind, ArchiveErrorKind::Fetch(FetchError::Stopped))
+                            matches!(*f.kind, ArchiveErrorKind::Fetch(FetchError::Stopped))
                         };
                         if failed.as_ref().is_none_or(stopped) {
                             failed = Some(at(w.source)(e.into()));

@@ -46,7 +46,7 @@ pub struct ArchiveError {
     pub defined_in: String,
     /// What went wrong.
     #[source]
-    pub kind: ArchiveErrorKind,
+    pub kind: Box<ArchiveErrorKind>,
 }
 
 /// What went wrong with a source.
@@ -301,7 +301,7 @@ fn at(source: &Source) -> impl Fn(ArchiveErrorKind) -> ArchiveError {
     move |kind| ArchiveError {
         source_name: source_name.clone(),
         defined_in: defined_in.clone(),
-        kind,
+        kind: Box::new(kind),
     }
 }
 

@@ -14,10 +14,15 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::sync::{Arc, OnceLock};
 
+use base64::Engine;
 use ureq::Agent;
+use ureq::config::Config;
 use ureq::http::{HeaderMap, Response, header};
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
+use ureq::unversioned::resolver::DefaultResolver;
+use ureq::unversioned::transport::{Connector, TcpConnector};
 
+use super::proxy::{AbsoluteForm, ToProxy};
 use super::{FetchError, FetchOptions};
 use crate::uri::{Scheme, Uri};
 
@@ -38,12 +43,13 @@ pub(crate) struct Answer {
 pub(crate) struct Client {
     options: FetchOptions,
     plain: OnceLock<Agent>,
+    proxied: OnceLock<Option<Agent>>,
     tls: OnceLock<Result<Agent, String>>,
 }
 
 impl Client {
     pub fn new(options: FetchOptions) -> Client {
-        Client { options, plain: OnceLock::new(), tls: OnceLock::new() }
+        Client { options, plain: OnceLock::new(), proxied: OnceLock::new(), tls: OnceLock::new() }
     }
 
     pub fn options(&self) -> &FetchOptions {
@@ -73,30 +79,63 @@ impl Client {
     }
 
     fn ask(&self, asked: &Uri, at: &Uri, from: u64) -> Result<Response<ureq::Body>, FetchError> {
-        let proxy = match self.options.proxies.for_uri(at) {
-            Some(proxy) => Some(ureq::Proxy::new(proxy).map_err(|_| FetchError::Proxy)?),
-            None => None,
+        let proxy = self.options.proxies.for_uri(at);
+        let agent = match (at.scheme(), proxy) {
+            (Scheme::Http, Some(proxy)) => self.proxied(proxy)?,
+            _ => self.agent(at)?,
         };
-        let mut request = self.agent(at)?.get(at.as_str());
+        let mut request = agent.get(at.as_str());
         if from > 0 {
             request = request.header(header::RANGE, format!("bytes={from}-"));
         }
-        let request = request.config().proxy(proxy).build();
+        if let Some(credentials) = credentials(at.authority()) {
+            request = request.header(header::AUTHORIZATION, credentials);
+        }
+        match (at.scheme(), proxy) {
+            (Scheme::Https, Some(proxy)) => {
+                let proxy = ureq::Proxy::new(proxy).map_err(|_| FetchError::Proxy)?;
+                request = request.config().proxy(Some(proxy)).build();
+            }
+            (_, Some(proxy)) => {
+                let authority = Uri::parse(proxy).map(|proxy| proxy.authority().to_owned());
+                if let Some(credentials) = credentials(&authority.unwrap_or_default()) {
+                    request = request.header(header::PROXY_AUTHORIZATION, credentials);
+                }
+            }
+            (_, None) => {}
+        }
         request.call().map_err(|error| network(asked, error))
+    }
+
+    /// For plain http through a proxy; there is one such proxy.
+    fn proxied(&self, proxy: &str) -> Result<&Agent, FetchError> {
+        let make = || {
+            let with_scheme =
+                if proxy.contains("://") { proxy.to_owned() } else { format!("http://{proxy}") };
+            let uri: ureq::http::Uri = with_scheme.parse().ok()?;
+            if uri.scheme_str() != Some("http") || uri.host().is_none() {
+                return None;
+            }
+            let connector = TcpConnector::default().chain(AbsoluteForm);
+            let resolver = ToProxy { proxy: uri, inner: DefaultResolver::default() };
+            Some(Agent::with_parts(self.config(None), connector, resolver))
+        };
+        self.proxied.get_or_init(make).as_ref().ok_or(FetchError::Proxy)
     }
 
     fn agent(&self, uri: &Uri) -> Result<&Agent, FetchError> {
         if uri.scheme() != Scheme::Https {
-            return Ok(self.plain.get_or_init(|| self.make_agent(None)));
+            return Ok(self.plain.get_or_init(|| self.config(None).new_agent()));
         }
         let agent = self.tls.get_or_init(|| {
             let roots = self.roots()?;
-            Ok(self.make_agent(Some(TlsConfig::builder().root_certs(roots).build())))
+            let tls = TlsConfig::builder().root_certs(roots).build();
+            Ok(self.config(Some(tls)).new_agent())
         });
         agent.as_ref().map_err(|reason| FetchError::Certificates { reason: reason.clone() })
     }
 
-    fn make_agent(&self, tls: Option<TlsConfig>) -> Agent {
+    fn config(&self, tls: Option<TlsConfig>) -> Config {
         super::resolve::use_built_in();
         let mut config = Agent::config_builder()
             .http_status_as_error(false)
@@ -113,7 +152,7 @@ impl Client {
         if let Some(tls) = tls {
             config = config.tls_config(tls);
         }
-        config.build().new_agent()
+        config.build()
     }
 
     /// The certificates that https servers are checked with.
@@ -139,6 +178,13 @@ impl Client {
         };
         Ok(if certs.is_empty() { RootCerts::WebPki } else { RootCerts::Specific(Arc::new(certs)) })
     }
+}
+
+/// The header for `user:password@host`, if the authority has that.
+fn credentials(authority: &str) -> Option<String> {
+    let (user, _) = authority.rsplit_once('@')?;
+    let user = crate::uri::percent_decode(user);
+    Some(format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(user)))
 }
 
 fn open_file(uri: &Uri, path: &std::path::Path, from: u64) -> Result<Answer, FetchError> {
@@ -233,10 +279,16 @@ fn network(uri: &Uri, error: ureq::Error) -> FetchError {
 
 fn unreachable(error: &io::Error) -> bool {
     use io::ErrorKind::*;
-    matches!(
-        error.kind(),
-        ConnectionRefused | HostUnreachable | NetworkUnreachable | NetworkDown | AddrNotAvailable
-    )
+    // std has no kind for what getaddrinfo says, only this text in front of it.
+    error.to_string().starts_with("failed to lookup address information")
+        || matches!(
+            error.kind(),
+            ConnectionRefused
+                | HostUnreachable
+                | NetworkUnreachable
+                | NetworkDown
+                | AddrNotAvailable
+        )
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@
 mod http;
 mod object;
 mod options;
+mod proxy;
 mod resolve;
 
 use std::io;

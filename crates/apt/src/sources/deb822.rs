@@ -52,7 +52,7 @@ fn entry(paragraph: &Paragraph<'_>) -> Result<Vec<Source>, SourcesErrorKind> {
         }
     }
     let types = list("types");
-    for unknown in types.iter().filter(|t| !matches!(t.as_str(), "deb" | "deb-src")) {
+    if let Some(unknown) = types.iter().find(|t| !matches!(t.as_str(), "deb" | "deb-src")) {
         return Err(SourcesErrorKind::Type(unknown.clone()));
     }
     let (uris, suites) = (list("uris"), list("suites"));
