@@ -99,6 +99,9 @@ const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 /// How many processes and threads a command may have at once.
 const MAX_PROCESSES: u64 = 16384;
 
+/// How many characters of an argument a message shows.
+const SHOWN: usize = 200;
+
 impl Command {
     /// A program, found on `PATH` inside unless it has a slash.
     pub fn new(program: impl AsRef<OsStr>) -> Command {
@@ -281,9 +284,11 @@ impl Command {
         self
     }
 
-    /// The command line, quoted for a shell: for messages.
+    /// The command line, quoted for a shell: for messages. Long arguments (scripts) are
+    /// shortened.
     pub fn line(&self) -> String {
-        self.argv.iter().map(|arg| quote(&arg.to_string_lossy())).collect::<Vec<_>>().join(" ")
+        let shown = |arg: &OsString| quote(&shorten(&arg.to_string_lossy()));
+        self.argv.iter().map(shown).collect::<Vec<_>>().join(" ")
     }
 
     /// The name under which its output is reported.
@@ -293,6 +298,13 @@ impl Command {
             name.to_string_lossy().into_owned()
         };
         self.source.clone().unwrap_or_else(program)
+    }
+}
+
+fn shorten(arg: &str) -> String {
+    match arg.char_indices().nth(SHOWN) {
+        Some((end, _)) => format!("{}…", &arg[..end]),
+        None => arg.into(),
     }
 }
 
@@ -313,6 +325,8 @@ mod tests {
         let command = Command::new("/bin/echo").args(["a b", "it's", "", "--x=1"]);
         assert_eq!(command.line(), r"/bin/echo 'a b' 'it'\''s' '' --x=1");
         assert_eq!(command.label(), "echo");
+        let long = Command::shell("é".repeat(1000)).line();
+        assert_eq!(long, format!("/bin/sh -c '{}…'", "é".repeat(200)));
     }
 
     #[test]

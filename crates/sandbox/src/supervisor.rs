@@ -15,6 +15,7 @@ mod creds;
 mod make;
 mod owner;
 mod place;
+mod procfs;
 mod stat;
 mod tracee;
 mod xattr;
@@ -132,6 +133,11 @@ impl Worker {
     /// `None` means: could not be looked at, let the kernel decide.
     fn dispatch(&mut self, sys: Sys, t: &Tracee<'_>) -> Option<Reply> {
         use Sys::*;
+        if self.policy.watch.proc
+            && let Some(reply) = self.own_proc(sys, t)
+        {
+            return Some(reply);
+        }
         match sys {
             Stat | Lstat | Fstat | Fstatat | Statx => self.stat(sys, t),
             Chown | Lchown | Fchown | Fchownat => self.chown(sys, t),
@@ -145,13 +151,15 @@ impl Worker {
             Removexattr | Lremovexattr | Fremovexattr => self.remove_xattr(sys, t),
             Setuid | Setgid | Setreuid | Setregid | Setresuid | Setresgid | Setfsuid | Setfsgid
             | Setgroups | Getuid | Geteuid | Getgid | Getegid | Getresuid | Getresgid
-            | Getgroups => creds::call(&self.creds, sys, t),
+            | Getgroups | Prctl | Exec => creds::call(&self.creds, sys, t),
             Chroot | PivotRoot | Unshare | Setns => {
                 self.resolver.roots_vary();
                 None
             }
             Uname => stat::uname(t),
             Mmap => self.mapped(t),
+            Readlink | Readlinkat | Access | Faccessat | Linkat | Chmod | Fchmodat | Utimensat
+            | Statfs => None,
             XattrAt | Openat2 | Socket | Ioctl | IoUring | Sync | Old => None,
         }
     }

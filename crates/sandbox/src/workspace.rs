@@ -228,6 +228,7 @@ impl Probe {
                 chown: privilege.all_ids() && privilege.mode() != Mode::Root,
                 devices: !self.devices,
                 uname: !privilege.mounts(),
+                proc: !privilege.mounts(),
                 no_network: false,
             },
             capabilities: !self.capabilities,

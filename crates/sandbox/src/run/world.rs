@@ -16,6 +16,7 @@
 
 use std::ffi::CString;
 use std::fs;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use tree::TreePath;
@@ -27,8 +28,9 @@ use super::prepare::Prepared;
 use super::scratch::Scratch;
 use super::{Site, pid_limit_is_private};
 use crate::command::{Command, Root};
+use crate::ledger::Identity;
 use crate::supervisor::HOSTNAME;
-use crate::{Error, privilege::Mode};
+use crate::{Error, privilege::Mode, sys};
 
 /// Name, major and minor number of the devices that every sandbox has.
 pub(crate) const DEVICES: [(&str, u32, u32); 6] = [
@@ -188,7 +190,13 @@ fn open_sources(
     let mut devices = Vec::new();
     if site.privilege.mode() != Mode::Root || !site.devices {
         for (name, _, _) in DEVICES {
-            devices.push(b.open(&Path::new("/dev").join(name), false, false)?);
+            let path = Path::new("/dev").join(name);
+            devices.push(b.open(&path, false, false)?);
+            // In a user namespace the host's root is nobody, but not for the command.
+            let node = sys::open_path(libc::AT_FDCWD, &c_path(&path)?, libc::O_PATH, 0);
+            if let Ok((id, _)) = node.and_then(|fd| Identity::of(fd.as_fd())) {
+                site.ledger.update(&id, |over| over.owner = Some((0, 0)));
+            }
         }
     }
     let mut binds = Vec::new();

@@ -22,6 +22,10 @@ const X32_BIT: u32 = 0x4000_0000;
 
 /// Flags of `open` that make a file (asm-generic; alike on x86 and arm64).
 const MAKES_FILE: u32 = (libc::O_CREAT | (libc::O_TMPFILE & !libc::O_DIRECTORY)) as u32;
+/// Address families that reach other machines.
+const FAMILIES: [u32; 3] = [libc::AF_INET as u32, libc::AF_INET6 as u32, libc::AF_PACKET as u32];
+/// `prctl` options that decide whether capabilities survive a change of user.
+const KEEPS_CAPABILITIES: [u32; 2] = [libc::PR_SET_KEEPCAPS as u32, libc::PR_SET_SECUREBITS as u32];
 const NEW_ROOTS: u32 = (libc::CLONE_NEWNS | libc::CLONE_NEWUSER) as u32;
 
 /// What the supervisor is asked about.
@@ -37,13 +41,15 @@ pub(crate) struct Watch {
     pub devices: bool,
     /// The host name cannot be changed: uname.
     pub uname: bool,
+    /// There is no `/proc`: calls on paths such as `/proc/self/fd/3`.
+    pub proc: bool,
     /// There is no empty network namespace: refuse Internet sockets.
     pub no_network: bool,
 }
 
 impl Watch {
     fn stat(self) -> bool {
-        self.owners || self.devices || self.chown
+        self.owners || self.devices || self.chown || self.proc
     }
 }
 
@@ -92,17 +98,21 @@ fn rule(sys: Sys, watch: Watch) -> Vec<Instruction> {
     match sys {
         Sync => vec![stmt(RET, errno(0))],
         IoUring => vec![stmt(RET, errno(libc::ENOSYS))],
-        Ioctl => when_equal(1, libc::TIOCSTI as u32, errno(libc::EPERM)),
-        Socket if watch.no_network => sockets(),
+        Ioctl => when_one_of(1, &[libc::TIOCSTI as u32], errno(libc::EPERM)),
+        Socket if watch.no_network => when_one_of(0, &FAMILIES, errno(libc::EAFNOSUPPORT)),
         Socket => Vec::new(),
         _ if !watch.supervisor => Vec::new(),
         XattrAt => vec![stmt(RET, errno(libc::ENOSYS))],
+        Openat2 if watch.proc => vec![stmt(RET, errno(libc::ENOSYS))],
         Old | Openat2 if watch.owners => vec![stmt(RET, errno(libc::ENOSYS))],
         Old | Openat2 => Vec::new(),
         Stat | Lstat | Fstat | Fstatat | Statx => notify_if(watch.stat()),
         Chown | Lchown | Fchown | Fchownat => notify_if(watch.owners || watch.chown),
         Mknod | Mknodat => notify_if(watch.owners || watch.devices),
         Creat | Mkdir | Mkdirat | Symlink | Symlinkat => notify_if(watch.owners),
+        Open | Openat if watch.proc => notify_if(true),
+        Readlink | Readlinkat | Access | Faccessat | Linkat | Chmod | Fchmodat | Utimensat
+        | Statfs => notify_if(watch.proc),
         Open if watch.owners => when_set(1, MAKES_FILE),
         Openat if watch.owners => when_set(2, MAKES_FILE),
         Open | Openat => Vec::new(),
@@ -112,6 +122,9 @@ fn rule(sys: Sys, watch: Watch) -> Vec<Instruction> {
         | Setgroups | Getuid | Geteuid | Getgid | Getegid | Getresuid | Getresgid | Getgroups => {
             notify_if(watch.owners)
         }
+        Prctl if watch.owners => when_one_of(0, &KEEPS_CAPABILITIES, NOTIFY),
+        Prctl => Vec::new(),
+        Exec => notify_if(watch.owners),
         Chroot | PivotRoot | Setns => notify_if(true),
         Unshare => when_set(0, NEW_ROOTS),
         Uname => notify_if(watch.uname),
@@ -133,24 +146,18 @@ fn shared_writable_mappings() -> Vec<Instruction> {
     ]
 }
 
-fn sockets() -> Vec<Instruction> {
-    let refused = errno(libc::EAFNOSUPPORT);
-    vec![
-        stmt(LD, low(0)),
-        jump(JEQ, libc::AF_INET as u32, 2, 0),
-        jump(JEQ, libc::AF_INET6 as u32, 1, 0),
-        jump(JEQ, libc::AF_PACKET as u32, 0, 1),
-        stmt(RET, refused),
-        stmt(RET, ALLOW),
-    ]
-}
-
 fn when_set(argument: u32, bits: u32) -> Vec<Instruction> {
     vec![stmt(LD, low(argument)), jump(JSET, bits, 0, 1), stmt(RET, NOTIFY), stmt(RET, ALLOW)]
 }
 
-fn when_equal(argument: u32, value: u32, action: u32) -> Vec<Instruction> {
-    vec![stmt(LD, low(argument)), jump(JEQ, value, 0, 1), stmt(RET, action), stmt(RET, ALLOW)]
+fn when_one_of(argument: u32, values: &[u32], action: u32) -> Vec<Instruction> {
+    let mut code = vec![stmt(LD, low(argument))];
+    for (i, value) in values.iter().enumerate() {
+        let last = i + 1 == values.len();
+        code.push(jump(JEQ, *value, (values.len() - 1 - i) as u8, u8::from(last)));
+    }
+    code.extend([stmt(RET, action), stmt(RET, ALLOW)]);
+    code
 }
 
 /// Offset of the low half of an argument; all machines we know are little-endian.
@@ -208,6 +215,7 @@ mod tests {
         chown: true,
         devices: true,
         uname: true,
+        proc: false,
         no_network: true,
     };
 
@@ -268,6 +276,11 @@ mod tests {
         assert_eq!(action(base, Sys::Socket, inet), ALLOW);
         assert_eq!(action(FULL, Sys::Socket, inet), errno(libc::EAFNOSUPPORT));
         assert_eq!(action(FULL, Sys::Socket, unix), ALLOW);
+        let packet = [libc::AF_PACKET as u64, 0, 0, 0, 0, 0];
+        assert_eq!(action(FULL, Sys::Socket, packet), errno(libc::EAFNOSUPPORT));
+        let keep = [libc::PR_SET_KEEPCAPS as u64, 1, 0, 0, 0, 0];
+        assert_eq!(action(FULL, Sys::Prctl, keep), NOTIFY);
+        assert_eq!(action(FULL, Sys::Prctl, [4, 1, 0, 0, 0, 0]), ALLOW);
         let sti = [0, libc::TIOCSTI, 0, 0, 0, 0];
         assert_eq!(action(none, Sys::Ioctl, sti), errno(libc::EPERM));
     }

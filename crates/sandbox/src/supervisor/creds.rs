@@ -22,6 +22,9 @@ use crate::seccomp::notify::Reply;
 const MAX_SETS: usize = 65536;
 /// The kernel's `NGROUPS_MAX`.
 const MAX_GROUPS: u32 = 65536;
+/// `linux/securebits.h`.
+const SECBIT_NO_SETUID_FIXUP: u32 = 1 << 2;
+const SECBIT_KEEP_CAPS: u32 = 1 << 4;
 /// "Leave this id as it is" in `setresuid` and its kin.
 const SAME: u32 = u32::MAX;
 
@@ -88,16 +91,36 @@ pub(crate) struct Creds {
     pub uid: Ids,
     pub gid: Ids,
     pub groups: Vec<u32>,
+    /// Capabilities are to survive the next change of user (`PR_SET_KEEPCAPS`).
+    keep: bool,
+    /// They did.
+    kept: bool,
 }
 
 impl Creds {
     /// A process that was started as this user and group, without further groups.
     pub(crate) fn of(uid: u32, gid: u32) -> Creds {
-        Creds { uid: Ids::all(uid), gid: Ids::all(gid), groups: Vec::new() }
+        Creds { uid: Ids::all(uid), gid: Ids::all(gid), ..Creds::default() }
     }
 
     fn privileged(&self) -> bool {
-        self.uid.effective == 0
+        self.uid.effective == 0 || self.kept
+    }
+
+    /// What a change of user does to capabilities (`capabilities(7)`).
+    fn after_change_from(mut self, before: &Creds) -> Creds {
+        if self.uid.has(0) {
+            self.kept = false;
+        } else if before.uid.has(0) {
+            self.kept = self.keep;
+        }
+        self
+    }
+
+    /// A new program as another user than root has no capabilities.
+    fn after_exec(mut self) -> Creds {
+        (self.keep, self.kept) = (false, false);
+        self
     }
 
     /// Whether the process would be root for the file system.
@@ -206,13 +229,32 @@ pub(crate) fn call(table: &CredTable, sys: Sys, t: &Tracee<'_>) -> Option<Reply>
         Setfsuid => return Some(set_fs(table, t, new, root, true)),
         Setfsgid => return Some(set_fs(table, t, new, root, false)),
         Setgroups => set_groups(t, root, &mut new.groups),
+        Prctl => {
+            new.keep = match t.int(0) as i32 {
+                libc::PR_SET_KEEPCAPS => t.arg(1) != 0,
+                _ => t.int(1) & (SECBIT_KEEP_CAPS | SECBIT_NO_SETUID_FIXUP) != 0,
+            };
+            carry(table, t, &now, new);
+            return None;
+        }
+        Exec => {
+            carry(table, t, &now, new.after_exec());
+            return None;
+        }
         _ => return None,
     };
     Some(match changed {
         Err(errno) => Reply::Errno(errno),
         Ok(()) if new == *now => Reply::Value(0),
-        Ok(()) => table.give(t, new),
+        Ok(()) => table.give(t, new.after_change_from(&now)),
     })
+}
+
+/// Records a change that the kernel carries out as well.
+fn carry(table: &CredTable, t: &Tracee<'_>, now: &Creds, new: Creds) {
+    if new != *now {
+        table.give(t, new);
+    }
 }
 
 /// `setfsuid` and `setfsgid` never fail: they return what was there before.
@@ -286,6 +328,16 @@ mod tests {
         assert_eq!((swapped.real, swapped.effective, swapped.saved), (1000, 0, 0));
         let both = Ids::all(0).set_re(1000, 1000, true).unwrap();
         assert_eq!(both, Ids::all(1000));
+    }
+
+    #[test]
+    fn capabilities_survive_if_asked_and_not_the_next_program() {
+        let root = Creds { keep: true, ..Creds::default() };
+        let user = Creds { uid: Ids::all(1000), ..root.clone() }.after_change_from(&root);
+        assert!(user.privileged() && !user.is_root());
+        assert!(!user.after_exec().privileged());
+        let plain = Creds { uid: Ids::all(1000), ..Creds::default() };
+        assert!(!plain.after_change_from(&Creds::default()).privileged());
     }
 
     #[test]

@@ -103,7 +103,12 @@ impl Resolver {
         self.vary = true;
     }
 
-    fn proc_path(&self, t: &Tracee<'_>, below: &[u8]) -> Option<CString> {
+    /// Our own `/proc`.
+    pub(super) fn proc(&self) -> BorrowedFd<'_> {
+        self.proc.as_fd()
+    }
+
+    pub(super) fn proc_path(&self, t: &Tracee<'_>, below: &[u8]) -> Option<CString> {
         let mut path = format!("{}/", t.pid()).into_bytes();
         path.extend_from_slice(below);
         CString::new(path).ok()
@@ -241,7 +246,12 @@ impl Resolver {
 }
 
 /// Paths that mean the caller itself, and would mean us: relative to `/proc/PID`.
-fn of_self(path: &[u8], follow: bool) -> Option<Vec<u8>> {
+pub(super) fn of_self(path: &[u8], follow: bool) -> Option<Vec<u8>> {
+    match path {
+        b"/proc/self" | b"/proc/thread-self" if follow => return Some(b".".to_vec()),
+        b"/dev/fd" if follow => return Some(b"fd".to_vec()),
+        _ => {}
+    }
     for prefix in [&b"/proc/self/"[..], b"/proc/thread-self/"] {
         if let Some(rest) = path.strip_prefix(prefix) {
             return Some(rest.to_vec());
@@ -279,13 +289,14 @@ mod tests {
 
     #[test]
     fn paths_that_mean_the_caller() {
-        let cases: [(&[u8], bool, Option<&[u8]>); 7] = [
+        let cases: [(&[u8], bool, Option<&[u8]>); 8] = [
             (b"/proc/self/fd/3", true, Some(b"fd/3")),
             (b"/proc/thread-self/root/x", false, Some(b"root/x")),
             (b"/dev/fd/63", true, Some(b"fd/63")),
             (b"/dev/stdin", true, Some(b"fd/0")),
             (b"/dev/stdin", false, None),
-            (b"/dev/fd", true, None),
+            (b"/dev/fd", true, Some(b"fd")),
+            (b"/dev/fd", false, None),
             (b"proc/self/fd/3", true, None),
         ];
         for (path, follow, expected) in cases {

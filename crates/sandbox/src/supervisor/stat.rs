@@ -17,24 +17,15 @@ impl Worker {
         }
         let (place, buffer) = self.stat_arguments(sys, t)?;
         let over = self.override_of(&place)?;
-        let written = match sys {
-            Sys::Statx => {
-                let mut stat = place.statx(t.int(3)).ok()?;
-                patch_statx(&mut stat, &over);
-                t.write(buffer, bytes_of(&stat))
-            }
-            _ => {
-                let mut stat = place.stat().ok()?;
-                patch_stat(&mut stat, &over);
-                match t.compat() {
-                    true => t.write(buffer, &compat_stat64(&stat)),
-                    false => t.write(buffer, bytes_of(&stat)),
-                }
-            }
-        };
-        Some(written.map_or_else(Reply::Errno, |()| Reply::Value(0)))
+        answer(sys, t, &place, &over, buffer)
     }
 
+    /// The same for a file that the kernel does not find, but we do.
+    pub(super) fn stat_own(&mut self, sys: Sys, t: &Tracee<'_>) -> Option<Reply> {
+        let (place, buffer) = self.stat_arguments(sys, t)?;
+        let over = self.override_of(&place).unwrap_or_default();
+        answer(sys, t, &place, &over, buffer)
+    }
     /// What is asked about, and where the answer goes.
     fn stat_arguments(&mut self, sys: Sys, t: &Tracee<'_>) -> Option<(Place, u64)> {
         let (dir, path, flags, buffer) = match sys {
@@ -85,6 +76,26 @@ impl Worker {
     }
 }
 
+/// Writes what stat says about the place, as the ledger corrects it.
+fn answer(sys: Sys, t: &Tracee<'_>, place: &Place, over: &Override, buffer: u64) -> Option<Reply> {
+    let written = match sys {
+        Sys::Statx => {
+            let mut stat = place.statx(t.int(3)).ok()?;
+            patch_statx(&mut stat, over);
+            t.write(buffer, bytes_of(&stat))
+        }
+        _ => {
+            let mut stat = place.stat().ok()?;
+            patch_stat(&mut stat, over);
+            match t.compat() {
+                true => t.write(buffer, &compat_stat64(&stat)),
+                false => t.write(buffer, bytes_of(&stat)),
+            }
+        }
+    };
+    Some(written.map_or_else(Reply::Errno, |()| Reply::Value(0)))
+}
+
 /// The file type bits of a placeholder's device.
 pub(crate) fn type_of(special: Special) -> u32 {
     if special.block { libc::S_IFBLK } else { libc::S_IFCHR }
@@ -113,7 +124,7 @@ fn patch_stat(stat: &mut libc::stat, over: &Override) {
     }
 }
 
-fn bytes_of<T>(value: &T) -> &[u8] {
+pub(super) fn bytes_of<T>(value: &T) -> &[u8] {
     // SAFETY: only called with the kernel's C structures, zeroed before they were
     // filled, so that every byte is initialised.
     unsafe { std::slice::from_raw_parts((value as *const T).cast(), size_of::<T>()) }
