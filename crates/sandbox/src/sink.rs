@@ -61,6 +61,12 @@ impl PackSink {
         Ok(PackSink { blob, file, end })
     }
 
+    /// Appends to the empty `file`, which contents will refer to as `blob`: for a
+    /// store, which knows the blob's name before the file has it.
+    pub fn for_blob(blob: Arc<Blob>, file: File) -> PackSink {
+        PackSink { blob, file, end: 0 }
+    }
+
     fn append(&mut self, from: &File, range: Range<u64>) -> io::Result<Part> {
         let (offset, len) = (self.end, range.end - range.start);
         copy_range(from, range.start, &self.file, offset, len)?;

@@ -47,6 +47,8 @@ pub(crate) struct Policy {
     pub watch: Watch,
     /// `security.capability` cannot be stored in the file system.
     pub capabilities: bool,
+    /// Without CAP_SYS_PTRACE only processes of one's own user can be looked into.
+    pub no_ptrace: bool,
     /// `user.*` attributes cannot be stored in the file system.
     pub user_xattrs: bool,
 }
@@ -88,6 +90,45 @@ impl Drop for Supervisor {
     }
 }
 
+/// The real and file-system ids of another user, worn by this thread for as long as
+/// this lives. Real ids are what the kernel compares before it lets one process look
+/// into another (`ptrace(2)`, "access mode checking").
+struct Worn;
+
+impl Worn {
+    fn of(resolver: &Resolver, t: &Tracee<'_>) -> Option<Worn> {
+        let uid = resolver.status(t, "Uid", 10)?;
+        let gid = resolver.status(t, "Gid", 10)?;
+        if uid == 0 {
+            return None;
+        }
+        Worn::change(uid, gid);
+        Some(Worn)
+    }
+
+    /// Raw calls: glibc's would change every thread.
+    fn change(uid: u32, gid: u32) {
+        const SAME: u32 = u32::MAX;
+        // SAFETY: numbers only; concerns this thread alone.
+        unsafe {
+            libc::syscall(libc::SYS_setresgid, gid, SAME, SAME);
+            libc::syscall(libc::SYS_setresuid, uid, SAME, SAME);
+            libc::syscall(libc::SYS_setfsgid, gid);
+            libc::syscall(libc::SYS_setfsuid, uid);
+        }
+    }
+}
+
+impl Drop for Worn {
+    fn drop(&mut self) {
+        // First of all: this is what gives back the capabilities that going to another
+        // file-system user took (`capabilities(7)`).
+        // SAFETY: a number; concerns this thread alone.
+        unsafe { libc::syscall(libc::SYS_setfsuid, 0) };
+        Worn::change(0, 0);
+    }
+}
+
 struct Worker {
     policy: Policy,
     ledger: Arc<Ledger>,
@@ -123,6 +164,10 @@ impl Worker {
         // SAFETY: the listener is open as long as `self`, and nothing below closes it.
         let listener = unsafe { BorrowedFd::borrow_raw(listener) };
         let tracee = Tracee::new(notification, listener);
+        let _worn = match self.policy.no_ptrace {
+            true => Worn::of(&self.resolver, &tracee),
+            false => None,
+        };
         let reply = match abi::decode(notification.arch, notification.nr) {
             Some(sys) => self.dispatch(sys, &tracee).unwrap_or(Reply::Continue),
             None => Reply::Continue,

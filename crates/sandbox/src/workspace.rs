@@ -231,6 +231,7 @@ impl Probe {
                 proc: !privilege.mounts(),
                 no_network: false,
             },
+            no_ptrace: sys::capabilities().0 & (1 << cap::SYS_PTRACE) == 0,
             capabilities: !self.capabilities,
             user_xattrs: !self.user_xattrs,
         }
