@@ -65,6 +65,17 @@ fn probe() {
                 report("linkat", done.into());
             }
         }
+        ["own", path, uid] => {
+            let path = c(path);
+            // SAFETY: see above; all-zero is a valid `stat`.
+            unsafe {
+                let mut stat: libc::stat = std::mem::zeroed();
+                libc::stat(path.as_ptr(), &mut stat);
+                println!("was {}:{}", stat.st_uid, stat.st_gid);
+                let done = libc::chown(path.as_ptr(), uid.parse().unwrap(), u32::MAX);
+                report("chown", done.into());
+            }
+        }
         ["net"] => {
             // SAFETY: see above.
             let fd = unsafe { libc::socket(libc::AF_INET, libc::SOCK_STREAM, 0) };
@@ -152,8 +163,9 @@ cp inst capped; chown 1:1 inst; probe get inst security.capability
 probe tmpfile /srv/unnamed
 setpriv --reuid 1000 --regid 1000 --clear-groups env MKGOLD_SANDBOX_TEST_ROLE=probe "PROBE=tmpfile /srv/d/unnamed" /bin/probe; show d/unnamed
 probe mmap /etc/mapped NEW
-mkdir jail; cp -a /bin /lib* jail/ 2>/dev/null; test ! -d /usr/lib || { mkdir -p jail/usr; cp -a /usr/lib jail/usr/; }
-chown 77:78 jail/bin/true; setpriv --help >/dev/null
+mkdir -p jail/bin jail/srv; ln /bin/probe jail/bin/probe; echo >jail/real; chown 77:78 jail/real; ln -s /real jail/srv/abs
+env MKGOLD_SANDBOX_TEST_ROLE=probe "PROBE=own /srv/abs 79" chroot jail /bin/probe; show jail/real
+(cd jail/srv; env MKGOLD_SANDBOX_TEST_ROLE=probe "PROBE=own ../srv/abs 80" chroot .. /bin/probe); show jail/real; rm -r jail/bin
 sync; sync f3
 for i in 1 2 3 4 5 6 7 8 9; do echo $i >cycle; chown $i:$i cycle; rm cycle; done; echo >cycle; show cycle
 chmod 0 d/mine; cat d/mine; mkdir -m 0 dark; echo in >dark/in; chmod 0 dark
@@ -313,6 +325,9 @@ fn check_known_values(name: &str, text: &str) {
         "/dev/null|character special file|666|0|0|1:3",
         "refused",
         " 00 00 00",
+        "was 77:78",
+        "was 79:78",
+        "jail/real|regular file|644|80|78|0:0",
         "reached false",
         "injected",
         "the input",

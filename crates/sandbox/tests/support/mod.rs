@@ -23,10 +23,10 @@ pub const ROLE: &str = "MKGOLD_SANDBOX_TEST_ROLE";
 
 /// Tools that the scripts of the tests use.
 const TOOLS: &[&str] = &[
-    "sh", "cat", "chgrp", "chmod", "chown", "cp", "cut", "dd", "echo", "env", "false", "find",
-    "grep", "head", "id", "install", "ln", "ls", "mkdir", "mkfifo", "mknod", "mv", "od", "printf",
-    "readlink", "rm", "rmdir", "sed", "setpriv", "sleep", "sort", "stat", "sync", "tar", "tail",
-    "test", "touch", "tr", "true", "uname", "wc",
+    "sh", "cat", "chgrp", "chmod", "chown", "chroot", "cp", "cut", "dd", "echo", "env", "false",
+    "find", "grep", "head", "id", "install", "ln", "ls", "mkdir", "mkfifo", "mknod", "mv", "od",
+    "printf", "readlink", "rm", "rmdir", "sed", "setpriv", "sleep", "sort", "stat", "sync", "tar",
+    "tail", "test", "touch", "tr", "true", "uname", "wc",
 ];
 
 /// As what a role's process runs.
@@ -117,9 +117,6 @@ pub fn listing(tree: &Tree, times: &[&str]) -> String {
     let mut links: BTreeMap<_, &TreePath> = BTreeMap::new();
     for (path, id, node) in tree.iter() {
         if ["bin", "lib", "lib64", "usr"].iter().any(|dir| path.starts_with(&p(dir))) {
-            continue;
-        }
-        if path.starts_with(&p("srv/jail")) && *path != p("srv/jail/bin/true") {
             continue;
         }
         let m = &node.meta;
