@@ -1,0 +1,117 @@
+//! Names are resolved in a root that holds this static binary and three files: no
+//! loader, no libc, no NSS modules. Needs namespaces (root, or unprivileged ones).
+
+mod common;
+
+use std::net::{Ipv4Addr, UdpSocket};
+use std::os::fd::AsRawFd;
+use std::process::Command;
+
+use apt::fetch::Fetcher;
+use apt::{Cache, Uri};
+use common::server::Server;
+
+const CHILD: &str = "MKGOLD_TEST_EMPTY_ROOT";
+
+#[test]
+#[ignore = "oracle"]
+fn names_resolve_in_an_empty_root_whatever_nsswitch_says() {
+    if std::env::var_os(CHILD).is_some() {
+        return inside();
+    }
+    let root = tempfile::tempdir().unwrap();
+    let etc = root.path().join("etc");
+    std::fs::create_dir_all(&etc).unwrap();
+    std::fs::create_dir_all(root.path().join("tmp")).unwrap();
+    std::fs::write(etc.join("hosts"), "127.0.0.1 in-hosts.test\n").unwrap();
+    std::fs::write(etc.join("resolv.conf"), "nameserver 127.0.0.1\n").unwrap();
+    // As systemd writes it: the first two would have to be loaded.
+    std::fs::write(
+        etc.join("nsswitch.conf"),
+        "hosts: mymachines resolve [!UNAVAIL=return] files dns\n",
+    )
+    .unwrap();
+    std::fs::copy(std::env::current_exe().unwrap(), root.path().join("test")).unwrap();
+    let mut command = Command::new("unshare");
+    command.args(["--user", "--map-root-user", "--net", "--mount", "--", "chroot"]);
+    command.arg(root.path()).arg("/test");
+    command.args(["--ignored", "--exact", "names_resolve_in_an_empty_root_whatever_nsswitch_says"]);
+    let output = command.env(CHILD, "1").output().expect("unshare is part of util-linux");
+    let text = String::from_utf8_lossy(&output.stdout);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{text}\n{errors}");
+    assert!(text.contains("1 passed"), "{text}");
+}
+
+/// In the empty root, in a network of its own.
+fn inside() {
+    loopback_up();
+    let asked = name_server();
+    let server = Server::start();
+    server.put("/file", b"hello".to_vec());
+    let port = server.base().rsplit_once(':').unwrap().1.to_owned();
+    let cache = tempfile::tempdir_in("/tmp").unwrap();
+    let fetcher = Fetcher::new(Cache::open(cache.path()).unwrap(), common::options());
+    let get = |host: &str| {
+        let uri = Uri::parse(&format!("http://{host}:{port}/file")).unwrap();
+        fetcher.get(&uri, 100)
+    };
+    assert_eq!(get("in-hosts.test").unwrap(), b"hello");
+    assert_eq!(get("by-dns.test").unwrap(), b"hello");
+    let error = get("unknown.test").unwrap_err();
+    assert!(error.to_string().contains("cannot be reached"), "{error}");
+    let asked = asked.lock().unwrap().clone();
+    assert!(asked.iter().any(|name| name == "by-dns.test"), "{asked:?}");
+    assert!(!asked.iter().any(|name| name == "in-hosts.test"), "{asked:?}");
+}
+
+fn loopback_up() {
+    let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+    // SAFETY: `ifreq` is plain data, and the ioctl reads a name and flags from it.
+    let result = unsafe {
+        let mut request: libc::ifreq = std::mem::zeroed();
+        request.ifr_name[0] = b'l' as libc::c_char;
+        request.ifr_name[1] = b'o' as libc::c_char;
+        request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
+        libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &request)
+    };
+    assert_eq!(result, 0, "{}", std::io::Error::last_os_error());
+}
+
+/// Answers `by-dns.test` with 127.0.0.1 and everything else with "no such name".
+fn name_server() -> std::sync::Arc<std::sync::Mutex<Vec<String>>> {
+    let asked = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 53)).unwrap();
+    let names = asked.clone();
+    std::thread::spawn(move || {
+        let mut buffer = [0; 512];
+        while let Ok((n, from)) = socket.recv_from(&mut buffer) {
+            let query = &buffer[..n];
+            let (name, end) = question(query);
+            names.lock().unwrap().push(name.clone());
+            let is_a = query[end..end + 2] == [0, 1];
+            let known = name == "by-dns.test";
+            let mut reply = query[..2].to_vec();
+            reply.extend([0x81, if known { 0x80 } else { 0x83 }]);
+            reply.extend([0, 1, 0, u8::from(known && is_a), 0, 0, 0, 0]);
+            reply.extend(&query[12..end + 4]);
+            if known && is_a {
+                reply.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 127, 0, 0, 1]);
+            }
+            socket.send_to(&reply, from).unwrap();
+        }
+    });
+    asked
+}
+
+/// The name asked for, and where it ends.
+fn question(query: &[u8]) -> (String, usize) {
+    let mut labels = Vec::new();
+    let mut at = 12;
+    while query[at] != 0 {
+        let length = usize::from(query[at]);
+        labels.push(String::from_utf8_lossy(&query[at + 1..at + 1 + length]).into_owned());
+        at += 1 + length;
+    }
+    (labels.join(".").to_lowercase(), at + 1)
+}
