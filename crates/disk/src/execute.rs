@@ -266,7 +266,8 @@ fn write_partition(
         return Ok(());
     }
     let mut tree = None;
-    if d.populates() || !partition.supplements.is_empty() {
+    let swap = d.format.as_deref() == Some("swap");
+    if !swap && (d.populates() || !partition.supplements.is_empty()) {
         let populated = populate(&populate::Request {
             definitions: work.definitions,
             definition,

@@ -32,10 +32,12 @@ pub fn fuzz_definition(data: &[u8]) {
     }
 }
 
-/// Definitions, separated by NUL bytes, and behind the last of them the size of a disk
-/// and, if it is one, a disk image.
+/// Definitions, separated by NUL bytes, and behind the last of them the size of a disk.
+/// The whole is also taken as a disk image, which has its boot code where the
+/// definitions are.
 pub fn fuzz_plan(data: &[u8]) {
-    let mut parts: Vec<&[u8]> = data.split(|b| *b == 0).take(12).collect();
+    let head = &data[..data.len().min(4096)];
+    let mut parts: Vec<&[u8]> = head.split(|b| *b == 0).take(12).collect();
     let disk = parts.pop().unwrap_or_default();
     let texts: Vec<(String, String)> = (0..)
         .zip(parts)

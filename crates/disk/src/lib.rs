@@ -69,6 +69,7 @@ pub struct Compat {
     pub version: Version,
     /// Also do what contradicts its documentation: `GrowFileSystem=no` has no effect;
     /// `Flags=` with one of the lower 48 bits loses all bits; lower limits of a
-    /// definition and its supplement are forgotten if only one of them has any.
+    /// definition and its supplement are forgotten if only one of them has any; what shall be
+    /// copied into a partition of type swap is not.
     pub original_bugs: bool,
 }

@@ -135,16 +135,17 @@ fn refusals_name_file_line_and_reason() {
         ("Type=home\nPaddingMinBytes=2G\nPaddingMaxBytes=1G\n", "PaddingMinBytes= is larger"),
         ("Type=home\nCopyBlocks=/x\nFormat=ext4\n", "CopyBlocks= cannot be combined"),
         ("Type=swap\nFormat=swap\nMakeDirectories=/x\n", "Format=swap cannot be populated"),
-        ("Type=home\nFormat=a/b\n", "cannot be the name of a file system"),
         ("Type=home\nMinimize=guess\n", "Minimize= needs Format="),
         ("Type=home\nFormat=ext4\nMinimize=best\n", "Minimize=best works for read-only"),
+        ("Type=home\nCopyFiles=/a\\qb\n", "\\q is not an escape"),
+        ("Type=swap\nMakeDirectories=/x\n", "a swap partition cannot be populated"),
         ("Type=home\nFormat=erofs\nAddValidateFS=no\n", "of no use"),
         ("Type=root\nVerity=data\n", "VerityMatchKey= and Verity= need each other"),
         ("Type=root\nVerity=data\nVerityMatchKey=a\n", "no partition of Verity=hash"),
         ("Type=home\nDefaultSubvolume=/x\n", "DefaultSubvolume= is not one of"),
         ("Type=home\nIntegrity=inline\n", "Integrity=inline needs Encrypt="),
         ("Type=home\nSupplementFor=nobody\n", "there is no such definition"),
-        ("Type=home\nCopyFiles=/a:/b:fsverity=off:x\n", "more than the three fields"),
+        ("Type=home\nCopyFiles=/a:/b:fsverity=off:x\n", "more than 3 fields"),
         ("Type=home\nVerityDataBlockSizeBytes=8192\n", "power of two from 512 to 4096"),
         ("Type=home\n[Broken\n", "50-x.conf:3: the section header"),
     ];
@@ -162,6 +163,7 @@ fn warnings_name_what_is_ignored() {
             "50-x.conf:3: there is no setting Wieght=; did you mean Weight=?",
         ),
         ("Type=home\nWeight=1000001\n", "a weight is a number from 0 to 1000000"),
+        ("Type=home\nFormat=a/b\n", "cannot be the name of a file system"),
         ("Type=home\nUUID=xyz\n", "is not a UUID"),
         ("Type=home\nLabel=aaaaaaaaaabbbbbbbbbbccccccccccddddddd\n", "36 UTF-16 units"),
         ("Type=home\nLabel=%m\n", "nobody said what %m stands for"),
@@ -192,6 +194,16 @@ fn versions_differ_in_what_they_know() {
     let bugs = Compat { version: Version::V262, original_bugs: true };
     let d = &try_load("Type=root\nGrowFileSystem=no\n", bugs).unwrap().definitions[0];
     assert_eq!(d.attributes(), 1 << 59);
+}
+
+#[test]
+fn the_default_of_add_validatefs_can_be_switched_off() {
+    let mut facts = facts();
+    facts.add_validatefs = false;
+    let texts = [("1.conf".to_owned(), "[Partition]\nType=home\nFormat=ext4\n".to_owned())];
+    let loaded = load(Source::Texts(&texts), &facts, Compat::default()).unwrap();
+    assert_eq!(loaded.definitions[0].add_validatefs, Some(false));
+    assert!(!loaded.definitions[0].populates());
 }
 
 #[test]

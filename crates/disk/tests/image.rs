@@ -11,7 +11,7 @@ use disk::execute::{
 };
 use disk::fstab::{Append, crypttab, fstab};
 use disk::plan::{Identity, Plan, PlannedPartition, Request, Size, identities, plan};
-use disk::{Architecture, Bytes, Compat, Guid, gpt, layout, populate};
+use disk::{Architecture, Bytes, Compat, Guid, Version, gpt, layout, populate};
 use tree::{Content, Kind, Meta, Mtime, Tree, TreePath};
 
 const SEED: &str = "750b6cd5-c4ae-4012-a15e-7be3c29e6a47";
@@ -363,4 +363,39 @@ fn a_plan_survives_serialisation() {
     let plan = plan(&request(&definitions, BTreeMap::new())).unwrap();
     let text = serde_json::to_string(&plan).unwrap();
     assert_eq!(serde_json::from_str::<Plan>(&text).unwrap(), plan);
+}
+
+/// Printed by systemd-repart 262 and 257, COLUMNS=100, without the picture below.
+const TABLES: [(Version, &str); 2] = [
+    (
+        Version::V262,
+        "\
+TYPE        LABEL       UUID                                 PART FILE               RAW SIZE     SIZE PADDING
+root-x86-64 root-x86-64 60f33797-1d71-4dcb-aa6f-20564f036cd0    0 10-root.conf       31457280    → 30M    → 3M
+var         var         6c06cc1e-3d41-4675-8141-d9e0e948a2a3    1 20-variable.conf 1537191936   → 1.4G    → 0B
+                                                                                              Σ = 1.4G  Σ = 3M
+",
+    ),
+    (
+        Version::V257,
+        "\
+TYPE        LABEL       UUID                                 PARTNO FILE               RAW SIZE     SIZE PADDING
+root-x86-64 root-x86-64 60f33797-1d71-4dcb-aa6f-20564f036cd0 0      10-root.conf       31457280    → 30M → 3M
+var         var         6c06cc1e-3d41-4675-8141-d9e0e948a2a3 1      20-variable.conf 1537191936   → 1.4G → 0B
+                                                                                                Σ = 1.4G Σ = 3M
+",
+    ),
+];
+
+#[test]
+fn the_table_is_that_of_systemd_repart() {
+    let root = "Type=root\nSizeMaxBytes=30M\nPaddingMinBytes=3M\nPaddingMaxBytes=3M\n";
+    let definitions =
+        definitions(&[("10-root.conf", root), ("20-variable.conf", "Type=var\nPriority=1\n")]);
+    for (version, expected) in TABLES {
+        let mut request = request(&definitions, BTreeMap::new());
+        request.size = Size::Fixed(Bytes(1500 << 20));
+        request.compat.version = version;
+        assert_eq!(plan(&request).unwrap().to_text(), expected);
+    }
 }

@@ -49,6 +49,6 @@ fn definitions_are_taken_and_refused_as_by_systemd_repart() {
     let accepted = pairs().filter(|(_, a)| a[0].ok).count();
     assert!((200..700).contains(&accepted), "{accepted} were accepted");
     let wrong: Vec<String> = pairs().filter_map(|(c, a)| difference(c, a, version)).collect();
-    let shown = wrong.iter().take(12).cloned().collect::<String>();
+    let shown = wrong.iter().take(25).cloned().collect::<String>();
     assert!(wrong.is_empty(), "{} cases differ from {name}:\n{shown}", wrong.len());
 }

@@ -36,8 +36,7 @@ pub(super) fn parse(bytes: &[u8]) -> (Vec<Assignment>, Vec<(u32, String, Oddity)
             odd.push((number, shown, Oddity::Ignored("the line is not UTF-8")));
             continue;
         };
-        let text = text.trim_start_matches(SPACE);
-        if text.starts_with(['#', ';']) || text.contains('\0') {
+        if text.trim_start_matches(SPACE).starts_with(['#', ';']) || text.contains('\0') {
             continue;
         }
         let (first, so_far) = joined.take().unwrap_or((number, String::new()));
@@ -103,7 +102,7 @@ mod tests {
         assert!(odd.is_empty(), "{odd:?}");
         let shown: Vec<_> =
             found.iter().map(|a| (a.line, a.key.as_str(), a.value.as_str())).collect();
-        assert_eq!(shown, [(3, "Type", "root more"), (7, "Weight", "1"), (8, "A", "\\\\")]);
+        assert_eq!(shown, [(3, "Type", "root   more"), (7, "Weight", "1"), (8, "A", "\\\\")]);
         assert!(found.iter().all(|a| a.section.as_deref() == Some("Partition")));
     }
 

@@ -43,8 +43,8 @@ type Apply = fn(&mut Line<'_>) -> Result<(), Issue>;
 /// Name, the version of systemd that has it first (0: any), and what it does.
 const SETTINGS: &[(&str, u16, Apply)] = &[
     ("Type", 0, kind),
-    ("Label", 0, |l| l.label().map(|v| l.to.label = v.or(l.to.label.take()))),
-    ("VolumeLabel", 259, |l| l.label().map(|v| l.to.volume_label = v.or(l.to.volume_label.take()))),
+    ("Label", 0, |l| l.label().map(|v| l.to.label = Some(v))),
+    ("VolumeLabel", 259, |l| l.label().map(|v| l.to.volume_label = Some(v))),
     ("UUID", 0, uuid),
     ("Priority", 0, |l| l.number().map(|v| l.to.priority = v)),
     ("Weight", 0, |l| l.weight().map(|v| l.to.weight = v)),
@@ -228,11 +228,11 @@ impl Line<'_> {
         expand(self.value, self.facts).map_err(Issue::Ignore)
     }
 
-    fn label(&self) -> Result<Option<String>, Issue> {
+    fn label(&self) -> Result<String, Issue> {
         let text = self.expanded()?;
         match Name::new(&text) {
             None => ignore("a label has at most 36 UTF-16 units"),
-            Some(name) => Ok((!name.is_empty()).then_some(text)),
+            Some(_) => Ok(text),
         }
     }
 
@@ -364,16 +364,17 @@ fn copy_blocks(l: &mut Line<'_>) -> Result<(), Issue> {
 fn format(l: &mut Line<'_>) -> Result<(), Issue> {
     let name = l.facts.override_format.as_deref().unwrap_or(l.value);
     if name.is_empty() || name.len() > 255 || name.contains('/') || matches!(name, "." | "..") {
-        return refuse(format!("{name:?} cannot be the name of a file system"));
+        return ignore(format!("{name:?} cannot be the name of a file system"));
     }
     l.to.format = Some(name.to_owned());
     Ok(())
 }
 
 fn copy_files(l: &mut Line<'_>) -> Result<(), Issue> {
-    let fields = cut(l.value, FIELDS).map_err(Issue::Ignore)?;
-    if fields.len() > 3 {
-        return refuse("there are more than the three fields SOURCE:TARGET:OPTIONS");
+    let fields = cut(l.value, FIELDS).map_err(Issue::Refuse)?;
+    let most = if l.version < Version::V262 { 2 } else { 3 };
+    if fields.len() > most {
+        return refuse(format!("there are more than {most} fields (SOURCE:TARGET:OPTIONS)"));
     }
     let field = |i: usize| fields.get(i).map(String::as_str).filter(|f| !f.is_empty());
     let Some(source) = field(0) else { return ignore("there is no source") };

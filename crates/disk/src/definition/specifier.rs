@@ -16,6 +16,9 @@ pub struct Facts {
     /// one of os-release (`A B M o w W`) is empty; a missing other one is an error of
     /// the line that uses it. `%a` and `%%` need not be given.
     pub specifiers: BTreeMap<char, String>,
+    /// What `AddValidateFS=` is for file systems that can have it, where it is not set.
+    /// Versions before 258 do not have it.
+    pub add_validatefs: bool,
     /// `$SYSTEMD_REPART_OVERRIDE_FSTYPE`: instead of every `Format=`.
     pub override_format: Option<String>,
     /// `$SYSTEMD_REPART_OVERRIDE_FSTYPE_ROOT` …: by the designator's name.
@@ -28,6 +31,7 @@ impl Facts {
         Facts {
             architecture,
             specifiers: BTreeMap::new(),
+            add_validatefs: true,
             override_format: None,
             override_format_of: BTreeMap::new(),
         }
@@ -46,8 +50,7 @@ impl Facts {
 /// The specifiers that stand for something in definitions.
 const KNOWN: &str = "aAbBHlmMoqvwWTV";
 
-/// `text` with its specifiers replaced. One that does not exist stays as it is, as
-/// in systemd.
+/// `text` with its specifiers replaced.
 pub(super) fn expand(text: &str, facts: &Facts) -> Result<String, String> {
     expand_but(text, facts, "")
 }
@@ -69,7 +72,7 @@ pub(super) fn expand_but(text: &str, facts: &Facts, later: &str) -> Result<Strin
                 Some(value) => out.push_str(value),
                 None => return Err(format!("nobody said what %{c} stands for")),
             },
-            Some(c) => out.extend(['%', c]),
+            Some(c) => return Err(format!("%{c} stands for nothing")),
         }
         if out.len() > MAX_EXPANDED {
             return Err("the value becomes too long".into());
@@ -86,7 +89,8 @@ mod tests {
     fn specifiers_are_replaced_by_what_was_given() {
         let mut facts = Facts::new(Architecture::X8664);
         facts.specifiers.insert('M', "web".into());
-        assert_eq!(expand("%M_%A-%a-100%%-%Z%", &facts).unwrap(), "web_-x86-64-100%-%Z%");
+        assert_eq!(expand("%M_%A-%a-100%%-%", &facts).unwrap(), "web_-x86-64-100%-%");
+        assert!(expand("%Z", &facts).is_err());
         assert!(expand("%m", &facts).unwrap_err().contains("%m"));
     }
 }

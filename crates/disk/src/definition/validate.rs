@@ -14,7 +14,7 @@ pub(super) fn complete(
     log: &mut Log<'_>,
 ) -> Option<Definition> {
     let outcome = limits(&d)
-        .and_then(|()| exclusions(&d, compat))
+        .and_then(|()| exclusions(&d))
         .and_then(|()| choose_format(&mut d, facts, compat))
         .and_then(|()| minimize(&d))
         .and_then(|()| verity_and_encryption(&d))
@@ -45,7 +45,7 @@ fn limits(d: &Definition) -> Result<(), String> {
     check(d.kind.0.is_nil(), "Type= is missing")
 }
 
-fn exclusions(d: &Definition, compat: Compat) -> Result<(), String> {
+fn exclusions(d: &Definition) -> Result<(), String> {
     let content = d.format.is_some() || d.populates();
     check(
         d.copy_blocks.is_some() && content,
@@ -66,7 +66,6 @@ fn exclusions(d: &Definition, compat: Compat) -> Result<(), String> {
         d.default_subvolume.is_some() && !known(d.default_subvolume.as_ref()),
         "DefaultSubvolume= is not one of Subvolumes=",
     )?;
-    let _ = compat;
     Ok(())
 }
 
@@ -77,7 +76,9 @@ fn choose_format(d: &mut Definition, facts: &Facts, compat: Compat) -> Result<()
         d.encrypt != Encrypt::Off && d.copy_blocks.is_none() && d.block_device_replace.is_none();
     if d.format.is_none() {
         if designator == Designator::Swap && d.copy_blocks.is_none() {
-            check(d.populates(), "a swap partition cannot be populated")?;
+            // The original takes it and copies nothing.
+            let wrong = d.populates() && !compat.original_bugs;
+            check(wrong, "a swap partition cannot be populated")?;
             d.format = Some("swap".into());
         } else if d.populates() || encrypted {
             d.format = Some(if boot { "vfat" } else { "ext4" }.into());
@@ -98,7 +99,7 @@ fn choose_format(d: &mut Definition, facts: &Facts, compat: Compat) -> Result<()
         }
         let suits = d.format.as_deref().is_some_and(|f| !matches!(f, "swap" | "vfat"));
         if d.add_validatefs.is_none() {
-            d.add_validatefs = Some(suits);
+            d.add_validatefs = Some(suits && facts.add_validatefs);
         }
     }
     check(

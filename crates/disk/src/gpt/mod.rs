@@ -34,8 +34,6 @@ pub const MAX_ARRAY: u64 = 4 << 20;
 pub const NAME_UNITS: usize = 36;
 /// Where the first partition of a new table begins at the earliest, in bytes.
 const ALIGNMENT: u64 = 1 << 20;
-/// The array of entries takes at least this much (UEFI 5.3.1).
-const MIN_ARRAY: u64 = 16 << 10;
 
 /// The name of a partition: up to 36 UTF-16 units. What follows a NUL is kept
 /// though nobody shows it.
@@ -186,10 +184,11 @@ impl Table {
         Ok(())
     }
 
-    /// How many sectors the array of entries takes, at least 16 KiB.
+    /// How many sectors the array of entries takes. UEFI asks for 16 KiB at least, which
+    /// new tables have; libfdisk also makes and takes smaller ones.
     pub fn array_sectors(&self) -> u64 {
         let bytes = u64::from(self.slots) * u64::from(self.slot_size);
-        bytes.max(MIN_ARRAY).div_ceil(self.sector_size.get())
+        bytes.div_ceil(self.sector_size.get())
     }
 
     /// The first slot that is not in use.

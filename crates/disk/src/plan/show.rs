@@ -63,22 +63,10 @@ impl Plan {
         if self.partitions.is_empty() {
             return "Empty partition table.\n".into();
         }
-        let header = ["TYPE", "LABEL", "UUID", "PART", "FILE", "RAW SIZE", "SIZE", "PADDING"];
+        let number = if self.version < Version::V262 { "PARTNO" } else { "PART" };
+        let header = ["TYPE", "LABEL", "UUID", number, "FILE", "RAW SIZE", "SIZE", "PADDING"];
         let mut rows: Vec<Vec<String>> = vec![header.map(str::to_owned).to_vec()];
-        for p in &self.partitions {
-            let file = p.file.as_deref().and_then(|f| f.rsplit('/').next()).unwrap_or("-");
-            let label = if p.label.is_empty() { "-" } else { &p.label };
-            rows.push(vec![
-                p.kind.to_string(),
-                label.to_owned(),
-                p.uuid.to_string(),
-                p.slot.to_string(),
-                file.to_owned(),
-                p.size.0.to_string(),
-                change(p, p.old_size, p.size),
-                change(p, p.old_padding, p.padding),
-            ]);
-        }
+        rows.extend(self.partitions.iter().map(row));
         let sum = |f: fn(&PlannedPartition) -> u64| {
             let total = self.partitions.iter().map(f).fold(0, u64::saturating_add);
             format!("Σ = {}", Bytes(total))
@@ -86,8 +74,30 @@ impl Plan {
         let mut footer = vec![String::new(); 6];
         footer.extend([sum(|p| p.size.0), sum(|p| p.padding.0)]);
         rows.push(footer);
-        aligned(&rows)
+        if self.partitions.iter().any(|p| !p.drop_ins.is_empty()) {
+            let lists = self.partitions.iter().map(|p| p.drop_ins.join(" "));
+            let column = std::iter::once("DROP-IN FILES".to_owned()).chain(lists);
+            rows.iter_mut().zip(column.chain([String::new()])).for_each(|(row, c)| row.push(c));
+        }
+        // 257 has numbers and padding on the left.
+        let right: &[usize] = if self.version < Version::V262 { &[5, 6] } else { &[3, 5, 6, 7] };
+        aligned(&rows, right)
     }
+}
+
+fn row(p: &PlannedPartition) -> Vec<String> {
+    let file = p.file.as_deref().and_then(|f| f.rsplit('/').next()).unwrap_or("-");
+    let label = if p.label.is_empty() { "-" } else { &p.label };
+    vec![
+        p.kind.to_string(),
+        label.to_owned(),
+        p.uuid.to_string(),
+        p.slot.to_string(),
+        file.to_owned(),
+        p.size.0.to_string(),
+        change(p, p.old_size, p.size),
+        change(p, p.old_padding, p.padding),
+    ]
 }
 
 /// `32M → 64M`, `→ 32M` for what is new, `32M` for what stays.
@@ -99,24 +109,24 @@ fn change(p: &PlannedPartition, old: Bytes, new: Bytes) -> String {
     }
 }
 
-/// Columns as wide as they have to be; from the fourth on numbers, to the right.
-fn aligned(rows: &[Vec<String>]) -> String {
-    let width = |column: usize| {
-        rows.iter().map(|row| row[column].chars().count()).max().unwrap_or_default()
-    };
-    let widths: Vec<usize> = (0..rows[0].len()).map(width).collect();
+/// Columns as wide as they have to be, those in `right` to the right. The last one is
+/// not filled up.
+fn aligned(rows: &[Vec<String>], right: &[usize]) -> String {
+    let columns = rows[0].len();
+    let width =
+        |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..columns).map(width).collect();
     let mut out = String::new();
     for row in rows {
-        let mut line = String::new();
         for (column, cell) in row.iter().enumerate() {
             let fill = " ".repeat(widths[column] - cell.chars().count());
-            let right = matches!(column, 3 | 5..);
-            let parts = if right { [&fill, cell.as_str()] } else { [cell.as_str(), &fill] };
-            line.push_str(&parts.concat());
-            line.push(' ');
+            match (right.contains(&column), column + 1 == columns) {
+                (true, _) => out.extend([&fill, cell.as_str()]),
+                (false, true) => out.push_str(cell),
+                (false, false) => out.extend([cell.as_str(), &fill]),
+            }
+            out.push(if column + 1 == columns { '\n' } else { ' ' });
         }
-        out.push_str(line.trim_end());
-        out.push('\n');
     }
     out
 }
