@@ -68,7 +68,7 @@ fn class(p: &[char], at: usize, c: char) -> Option<usize> {
 /// pattern matches, sorted.
 pub fn scripts(text: &str, around: &Surroundings) -> Result<Vec<Value>, Problem> {
     if !is_pattern(text) {
-        let path = path(text, around);
+        let path = path(text, around)?;
         if !around.files.exists(&path) {
             return Err(missing(text, &path, around.files));
         }

@@ -18,6 +18,8 @@ use crate::types::DEBIAN_RELEASES;
 const SIZE_UNIT: u64 = 4096;
 /// The largest size: one exbibyte.
 const MAX_SIZE: u64 = 1 << 60;
+/// The longest path, as in Linux.
+const MAX_PATH: usize = 4096;
 /// The most items that one assignment may bring.
 pub(crate) const MAX_ITEMS: usize = 100_000;
 
@@ -187,7 +189,7 @@ pub fn parse(setting: &Setting, text: &str, around: &Surroundings) -> Result<Vec
         Kind::Uuid => uuid(text)?,
         // The default initrd has a name, not a path.
         Kind::Path if setting.name == "Initrds" && text == "default" => Value::Text(text.into()),
-        Kind::Path => Value::Path(path(text, around)),
+        Kind::Path => Value::Path(path(text, around)?),
         Kind::ExistingPath => Value::Path(existing(text, around)?),
         Kind::Tree => tree(text, around, false)?,
         Kind::ExistingTree => tree(text, around, true)?,
@@ -416,12 +418,17 @@ fn expand(text: &str, facts: &Facts) -> String {
 }
 
 /// An absolute path, links resolved.
-pub(crate) fn path(text: &str, around: &Surroundings) -> PathBuf {
-    resolve(around.files, &around.directory.join(expand(text, around.facts)))
+pub(crate) fn path(text: &str, around: &Surroundings) -> Result<PathBuf, Problem> {
+    let path = around.directory.join(expand(text, around.facts));
+    if path.as_os_str().len() > MAX_PATH {
+        let message = format!("a path of more than {MAX_PATH} bytes");
+        return Err(Problem::new(text, message));
+    }
+    Ok(resolve(around.files, &path))
 }
 
 fn existing(text: &str, around: &Surroundings) -> Result<PathBuf, Problem> {
-    let path = path(text, around);
+    let path = path(text, around)?;
     if around.files.exists(&path) {
         return Ok(path);
     }
@@ -447,7 +454,7 @@ fn tree(text: &str, around: &Surroundings, must_exist: bool) -> Result<Value, Pr
         return Err(Problem::new(text, "a tree without a source").help("write SOURCE:TARGET"));
     }
     let target = target.map(|t| tree_target(t, text)).transpose()?;
-    let source = if must_exist { existing(source, around)? } else { path(source, around) };
+    let source = if must_exist { existing(source, around)? } else { path(source, around)? };
     Ok(Value::Tree { source, target })
 }
 

@@ -256,16 +256,27 @@ fn builtin_include<'a>(setting: &Setting, text: &'a str) -> Option<&'a str> {
     (setting.name == "Include").then_some(words)?.find(|w| names.contains(w))
 }
 
-/// "is not a setting", with the nearest one.
+/// "is not a setting", with the nearest one: by edits, as an option's name, by a
+/// part of the name, by likeness.
 pub(super) fn unknown_setting(at: &Origin, name: &str) -> Diagnostic {
+    const LONGEST: usize = 64;
+    if name.len() > LONGEST {
+        return Diagnostic::error(at, name, "not a setting");
+    }
     let names = SETTINGS.iter().map(|s| s.name);
     let near = nearest(name, names.clone()).or_else(|| by_option(name));
     let contained = || {
         let lower = name.to_lowercase();
         let longer = |n: &&str| lower.len() >= 4 && n.to_lowercase().contains(&lower);
-        names.filter(longer).min_by_key(|n| n.len())
+        names.clone().filter(longer).min_by_key(|n| n.len())
     };
-    let help = near.or_else(contained).map(|n| format!("did you mean {n}=?"));
+    let similar = || {
+        const ENOUGH: f64 = 0.88;
+        let scored = names.clone().map(|n| (strsim::jaro_winkler(name, n), n));
+        scored.filter(|(s, _)| *s >= ENOUGH).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, n)| n)
+    };
+    let found = near.or_else(contained).or_else(similar);
+    let help = found.map(|n| format!("did you mean {n}=?"));
     Diagnostic::error(at, name, format!("{name}= is not a setting"))
         .help_opt(help.or(Some("mkgold help lists the settings".into())))
 }

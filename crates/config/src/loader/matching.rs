@@ -130,7 +130,7 @@ impl Loader<'_> {
         match name {
             "PathExists" => {
                 let around = self.around();
-                return Ok(self.files.exists(&value::path(text, &around)));
+                return Ok(self.files.exists(&value::path(text, &around)?));
             }
             "HostArchitecture" => {
                 let host = self.facts.architecture;

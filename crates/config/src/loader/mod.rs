@@ -245,7 +245,10 @@ impl Loader<'_> {
         }
         for name in self.names(directory) {
             let path = directory.join(&name);
-            if name.ends_with(".conf") || self.files.is_dir(&path) {
+            if !self.files.exists(&path) {
+                let message = "a link that leads nowhere is left out";
+                self.report(Diagnostic::warning(&Origin::path(&path), "", message));
+            } else if name.ends_with(".conf") || self.files.is_dir(&path) {
                 self.configuration(&path, Extent { profiles: false, local: false });
             }
         }
@@ -308,6 +311,9 @@ impl Loader<'_> {
 
     fn apply(&mut self, path: &Path, entries: &[Entry]) {
         for entry in entries {
+            if self.stopped {
+                return;
+            }
             if !matching::is_condition(&entry.section) {
                 self.entry(path, entry);
                 self.new_includes();

@@ -6,6 +6,10 @@ use super::Loader;
 use crate::table::SETTINGS;
 use crate::value::{Problem, Value};
 
+/// The longest text that specifiers may make of a value: a file's size. A path
+/// doubles with each `%O%O`.
+const MAX_EXPANDED: usize = super::MAX_FILE as usize;
+
 /// The specifiers that are no setting.
 const OTHERS: [(char, &str); 5] = [
     ('C', "the file's directory"),
@@ -30,6 +34,10 @@ impl Loader<'_> {
         let mut out = String::with_capacity(text.len());
         let mut chars = text.chars();
         while let Some(c) = chars.next() {
+            if out.len() > MAX_EXPANDED {
+                let message = format!("longer than {MAX_EXPANDED} bytes with its specifiers");
+                return Err(Problem::new(text, message));
+            }
             if c != '%' {
                 out.push(c);
                 continue;
