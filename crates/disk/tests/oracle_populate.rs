@@ -163,7 +163,7 @@ fn file_systems_hold_what_systemd_repart_puts_in() {
         compat,
     })
     .unwrap();
-    for definition in 0..definitions.len() {
+    for (definition, (_, text)) in texts.iter().enumerate() {
         let made = populate::populate(&populate::Request {
             definitions: &definitions,
             definition,
@@ -179,6 +179,6 @@ fn file_systems_hold_what_systemd_repart_puts_in() {
         // rdump makes its target directory itself.
         expected.remove("/");
         made.remove("/");
-        assert_eq!(made, expected, "{}", texts[definition].1);
+        assert_eq!(made, expected, "{text}");
     }
 }
