@@ -42,8 +42,11 @@ impl Marks<'_> {
         if depth > MAX_DEPTH || (self.state(id).protected && !already) {
             return false;
         }
-        if !self.clear_the_way(candidate, depth) {
+        if !already && !self.has_a_chance(id, candidate, depth) {
             self.discard_candidate(id);
+            return false;
+        }
+        if !self.clear_the_way(candidate, depth) {
             return false;
         }
         if !already {
@@ -63,6 +66,27 @@ impl Marks<'_> {
             self.discard_candidate(id);
         }
         done
+    }
+
+    /// Whether each critical group of `version` has a target that was a candidate at
+    /// the start. What has not is given up before anything is marked for it.
+    fn has_a_chance(&mut self, id: PkgId, version: VerId, depth: usize) -> bool {
+        let dependencies = self.dependencies(version);
+        let hopeless = dependencies.positive.iter().find(|group| {
+            let offered = |v| self.state(self.universe.package_of(v)).offered == Some(v);
+            group.kind.is_critical() && !self.is_satisfied(group) && !group.targets().any(offered)
+        });
+        if let Some(group) = hopeless {
+            self.log_unsatisfied(id, group, depth);
+        }
+        hopeless.is_none()
+    }
+
+    fn log_unsatisfied(&mut self, id: PkgId, group: &Positive, depth: usize) {
+        self.log(|marks| {
+            let name = marks.universe.display(id);
+            format!("{:depth$}{name} {} {} can't be satisfied", "", group.kind.verb(), group.text)
+        });
     }
 
     /// Pushes out what cannot be there beside `version`; false if that may not be.
@@ -107,11 +131,7 @@ impl Marks<'_> {
                 continue;
             }
             if !self.install_group(id, group, binding, depth) && critical {
-                self.log(|marks| {
-                    let name = marks.universe.display(id);
-                    let verb = group.kind.verb();
-                    format!("{:depth$}{name} {verb} {} can't be satisfied", "", group.text)
-                });
+                self.log_unsatisfied(id, group, depth);
                 return false;
             }
         }

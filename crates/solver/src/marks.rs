@@ -18,6 +18,8 @@ use crate::universe::{PkgId, Universe, VerId};
 pub(crate) struct State {
     pub current: Option<VerId>,
     pub candidate: Option<VerId>,
+    /// The candidate before any attempt failed.
+    pub offered: Option<VerId>,
     pub install: Option<VerId>,
     /// Nobody asked for it.
     pub auto: bool,
@@ -73,6 +75,7 @@ impl<'u> Marks<'u> {
             state.held = held;
             state.candidate =
                 if held && state.current.is_some() { state.current } else { candidate };
+            state.offered = state.candidate;
         }
         marks
     }
@@ -95,6 +98,13 @@ impl<'u> Marks<'u> {
 
     pub fn state(&self, id: PkgId) -> &State {
         &self.states[id.0 as usize]
+    }
+
+    /// Makes that version the one that would be installed.
+    pub fn offer(&mut self, version: VerId) {
+        let state = self.state_mut(self.universe.package_of(version));
+        state.candidate = Some(version);
+        state.offered = Some(version);
     }
 
     pub fn state_mut(&mut self, id: PkgId) -> &mut State {

@@ -20,8 +20,7 @@ impl Marks<'_> {
                     continue;
                 }
                 if let Some(found) = self.of_release(group, release) {
-                    let package = self.universe.package_of(found);
-                    self.state_mut(package).candidate = Some(found);
+                    self.offer(found);
                     todo.push(found);
                 }
             }

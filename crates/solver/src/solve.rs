@@ -51,7 +51,7 @@ fn select(marks: &mut Marks<'_>, request: &Request) -> Result<Vec<PkgId>, Unsolv
                 continue;
             }
             if let Some(version) = version {
-                marks.state_mut(id).candidate = Some(version);
+                marks.offer(version);
                 if let Some(release) = &selected.release {
                     marks.follow_release(version, release);
                 }

@@ -135,8 +135,8 @@ impl Marks<'_> {
         if let Some(found) = self.by_arch(group, spec.arch) {
             return Ok(vec![found]);
         }
-        if spec.arch.is_none() && !self.universe.providers(spec.pattern).is_empty() {
-            return self.only_provider(spec.pattern).map(|id| vec![id]);
+        if !self.universe.providers(spec.pattern).is_empty() {
+            return self.only_provider(spec).map(|id| vec![id]);
         }
         let mut found = self.matching(spec)?;
         if found.is_empty() {
@@ -149,27 +149,21 @@ impl Marks<'_> {
     /// Of the packages of one name the one for `arch`: the native one or the first
     /// foreign one that has a candidate where none is given.
     fn by_arch(&self, group: &[PkgId], arch: Option<&str>) -> Option<PkgId> {
-        let matches = |id: &&PkgId| {
-            arch.is_none_or(|arch| {
-                let native = matches!(arch, "native" | "all");
-                let own = &self.universe.package(**id).arch;
-                *own == arch || (native && *own == self.universe.native)
-            })
-        };
         let rank = |id: &&PkgId| {
             let missing = self.state(**id).candidate.is_none();
             (missing, self.universe.arch_rank(&self.universe.package(**id).arch))
         };
-        group.iter().filter(matches).min_by_key(rank).copied()
+        group.iter().filter(|id| self.has_arch(**id, arch)).min_by_key(rank).copied()
     }
 
     /// A name that is only provided stands for its provider if there is one alone.
-    fn only_provider(&self, name: &str) -> Result<PkgId, Unsolvable> {
+    fn only_provider(&self, spec: &Spec<'_>) -> Result<PkgId, Unsolvable> {
+        let name = spec.pattern;
         let mut providers: Vec<PkgId> = Vec::new();
         for &version in self.universe.providers(name) {
             let package = self.universe.package_of(version);
-            let native = self.universe.package(package).arch == self.universe.native;
-            if native && self.is_candidate(version) && !providers.contains(&package) {
+            let fits = self.has_arch(package, spec.arch.or(Some("native")));
+            if fits && self.is_candidate(version) && !providers.contains(&package) {
                 providers.push(package);
             }
         }
@@ -186,6 +180,14 @@ impl Marks<'_> {
                 )))
             }
         }
+    }
+
+    /// Whether the package is of that architecture; any is where none is given.
+    fn has_arch(&self, id: PkgId, arch: Option<&str>) -> bool {
+        let own = &self.universe.package(id).arch;
+        arch.is_none_or(|arch| {
+            *own == arch || (matches!(arch, "native" | "all") && *own == self.universe.native)
+        })
     }
 
     /// The packages that a task, glob or regular expression matches.

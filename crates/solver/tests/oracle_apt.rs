@@ -184,7 +184,7 @@ impl AptRoot {
         command.args(["apt-get", "install", "--simulate", "-o"]);
         command.arg(format!("APT::Install-Recommends={recommends}"));
         // With i386 enabled, plain `?essential` asks apt for both dpkgs, and fails.
-        command.arg("?and(?essential,?architecture(native))").args(list.specs.split(' '));
+        command.arg("?and(?essential,?architecture(amd64))").args(list.specs.split(' '));
         let output = command.output().unwrap();
         let answer = format!(
             "{}{}",
