@@ -228,3 +228,98 @@ pub fn prune(tree: &mut Tree, set: &ModuleSet, chosen: &Chosen) -> Result<usize,
     }
     Ok(gone)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Module, Names};
+    use super::*;
+    use tree::{Content, Meta};
+
+    fn names(list: &[&str]) -> Names {
+        let mut names = Names::default();
+        list.iter().for_each(|n| names.push(n.as_bytes()));
+        names
+    }
+
+    fn module(name: &str, modinfo: &str, exports: &[&str], wants: &[&str]) -> Module {
+        Module {
+            path: format!("kernel/{name}.ko"),
+            name: name.into(),
+            modinfo: modinfo.as_bytes().to_vec(),
+            exports: names(exports),
+            wants: names(wants),
+        }
+    }
+
+    fn set(modules: Vec<Module>) -> ModuleSet {
+        let builtin = b"kernel/built-in.ko\n".to_vec();
+        ModuleSet { version: "1".into(), modules, builtin, builtin_modinfo: Vec::new() }
+    }
+
+    fn example() -> ModuleSet {
+        let soft = "softdep=pre: crypto-md5 gone built_in post: late\0firmware=a/x.bin\0\
+                    firmware=b/*.fw\0";
+        set(vec![
+            module("fs", soft, &[], &["helper_symbol", "printk"]),
+            module("helper", "", &["helper_symbol"], &[]),
+            module("md5", "alias=crypto-md5\0", &[], &[]),
+            module("late", "weakdep=weak\0", &[], &[]),
+            module("weak", "", &[], &[]),
+            module("other", "firmware=o.bin\0", &[], &[]),
+        ])
+    }
+
+    #[test]
+    fn everything_a_module_needs_comes_with_it() {
+        let set = example();
+        let chosen = select(&set, &Selection::parse(&["fs"]).unwrap()).unwrap();
+        let paths: Vec<&str> = chosen.paths(&set).collect();
+        let want = ["fs", "helper", "md5", "late", "weak"].map(|n| format!("kernel/{n}.ko"));
+        assert_eq!(paths, want);
+        assert_eq!(chosen.missing, [("fs".to_owned(), "gone".to_owned())]);
+    }
+
+    #[test]
+    fn firmware_comes_with_the_links_to_it() {
+        let mut t = Tree::new();
+        for file in ["real/x.bin.xz", "b/1.fw", "b/2.txt", "o.bin"] {
+            let path = TreePath::literal(FIRMWARE).join(file).unwrap();
+            t.write(&path, 0o644, *b"f").unwrap();
+        }
+        t.make_dirs(&TreePath::literal("usr/lib/firmware/a")).unwrap();
+        let link = TreePath::literal("usr/lib/firmware/a/x.bin.xz");
+        t.add_symlink(link, "../real/x.bin.xz").unwrap();
+        let set = example();
+        let chosen = select(&set, &Selection::parse(&["fs"]).unwrap()).unwrap();
+        let found: Vec<String> = chosen.firmware(&t, &set).iter().map(|p| p.to_string()).collect();
+        let want = ["a/x.bin.xz", "b/1.fw", "real/x.bin.xz"];
+        assert_eq!(found, want.map(|f| format!("/{FIRMWARE}/{f}")));
+    }
+
+    #[test]
+    fn pruning_leaves_no_empty_directories() {
+        let mut t = Tree::new();
+        for file in ["kernel/a/x.ko", "kernel/b/c/y.ko", "modules.order"] {
+            let path = TreePath::literal("usr/lib/modules/1").join(file).unwrap();
+            t.make_dirs(&path.parent().unwrap()).unwrap();
+            t.add_file(path, Meta::file(0o644), Content::empty()).unwrap();
+        }
+        let mut modules = vec![module("x", "", &[], &[]), module("y", "", &[], &[])];
+        (modules[0].path, modules[1].path) = ("kernel/a/x.ko".into(), "kernel/b/c/y.ko".into());
+        let set = set(modules);
+        let chosen = select(&set, &Selection::parse(&["x"]).unwrap()).unwrap();
+        assert_eq!(prune(&mut t, &set, &chosen).unwrap(), 1);
+        assert!(t.contains(&TreePath::literal("usr/lib/modules/1/kernel/a/x.ko")));
+        assert!(!t.contains(&TreePath::literal("usr/lib/modules/1/kernel/b")));
+    }
+
+    #[test]
+    fn modules_that_need_each_other_are_an_error() {
+        let set = set(vec![
+            module("a", "", &["from_a"], &["from_b"]),
+            module("b", "", &["from_b"], &["from_a"]),
+        ]);
+        let error = set.depmod().unwrap_err().to_string();
+        assert!(error.contains("a -> b -> a") || error.contains("b -> a -> b"), "{error}");
+    }
+}
