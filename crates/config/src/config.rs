@@ -52,7 +52,7 @@ pub struct Project {
     pub directory: PathBuf,
     /// The profiles, in order.
     pub profiles: Vec<String>,
-    /// The configuration files that were read, in order.
+    /// The configuration files whose settings apply, in order.
     pub files: Vec<PathBuf>,
     /// The oldest mkosi that the project asks for.
     pub minimum_version: Option<String>,

@@ -10,7 +10,7 @@ use common::{Recording, projects, unexplained};
 fn compare(text: &str, version: &str) {
     let recording: Recording = serde_json::from_str(text).expect("a recording");
     assert_eq!(recording.version, version);
-    let found = unexplained(&recording, &known::for_version(version));
+    let found = unexplained(&recording, &known::for_version(version), &projects());
     assert!(found.is_empty(), "{} differences:\n{}", found.len(), found.join("\n"));
 }
 

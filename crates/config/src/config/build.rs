@@ -146,7 +146,7 @@ pub(crate) fn build(
         project: Project {
             directory: project.to_path_buf(),
             profiles: view.texts("Profiles"),
-            files: read.files_read.iter().map(|f| f.path.clone()).collect(),
+            files: read.applied.clone(),
             minimum_version: view.text("MinimumVersion"),
         },
         output: output(&view),

@@ -142,7 +142,7 @@ impl Loader<'_> {
         if empty || scalar_empty {
             return Some(None);
         }
-        if !self.supported(setting, text, locate) {
+        if !self.supported(setting, text, locate) || !stored_here(setting.state) {
             return None;
         }
         let files = self.files;
@@ -236,6 +236,12 @@ impl Loader<'_> {
         self.report(Diagnostic::error(&at, span, message).help(help));
         false
     }
+}
+
+/// Whether a setting's value is kept. One that is refused was given a value that
+/// means "not used", which is how things are.
+fn stored_here(state: State) -> bool {
+    matches!(state, State::Works | State::NoEffect(_))
 }
 
 /// Whether a refused setting is given a value that means "not used".

@@ -45,6 +45,7 @@ pub const MAX_VALUES: usize = 500_000;
 pub(crate) struct Read {
     pub layers: Layers,
     pub files_read: Vec<FileRead>,
+    pub applied: Vec<PathBuf>,
     pub diagnostics: Vec<Diagnostic>,
     pub no_effect: BTreeMap<&'static str, Origin>,
     pub environment: BTreeMap<String, String>,
@@ -65,6 +66,8 @@ pub(crate) struct Loader<'a> {
     pub(super) diagnostics: Vec<Diagnostic>,
     pub(super) no_effect: BTreeMap<&'static str, Origin>,
     files_read: Vec<FileRead>,
+    /// The files whose settings were applied, in that order.
+    applied: Vec<PathBuf>,
     total: u64,
     pub(super) values: usize,
     depth: usize,
@@ -98,6 +101,7 @@ pub(crate) fn read(
         diagnostics: Vec::new(),
         no_effect: BTreeMap::new(),
         files_read: Vec::new(),
+        applied: Vec::new(),
         total: 0,
         values: 0,
         depth: 0,
@@ -119,6 +123,7 @@ pub(crate) fn read(
     Read {
         layers: loader.layers,
         files_read: loader.files_read,
+        applied: loader.applied,
         diagnostics: loader.diagnostics,
         no_effect: loader.no_effect,
         environment,
@@ -138,8 +143,15 @@ impl Loader<'_> {
 
     /// Whether neither a file nor an argument says what to build.
     fn is_unconfigured(&self, directory: &Path) -> bool {
-        let names = ["mkosi.conf", "mkosi.conf.d", "mkosi.local", "mkosi.local.conf"];
-        let said = ["Packages", "BaseTrees", "Include", "Distribution"];
+        let names = [
+            "mkosi.conf",
+            "mkosi.conf.d",
+            "mkosi.local",
+            "mkosi.local.conf",
+            "mkosi.profiles",
+            "mkosi.images",
+        ];
+        let said = ["Packages", "BaseTrees", "Include", "Distribution", "Profiles"];
         !names.iter().any(|n| self.files.exists(&directory.join(n)))
             && !said.iter().any(|n| self.layers.upper.slot(n).is_some())
             && self.includes.is_empty()
@@ -207,7 +219,9 @@ impl Loader<'_> {
                     self.local(path);
                 }
                 self.special_paths(path);
-                self.apply(&main, &entries);
+                if self.files.exists(&main) {
+                    self.apply(&main, &entries);
+                }
                 self.drop_ins(&path.join("mkosi.conf.d"));
                 if extent.profiles {
                     self.profiles(path);
@@ -310,6 +324,7 @@ impl Loader<'_> {
     }
 
     fn apply(&mut self, path: &Path, entries: &[Entry]) {
+        self.applied.push(path.to_path_buf());
         for entry in entries {
             if self.stopped {
                 return;

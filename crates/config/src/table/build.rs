@@ -146,9 +146,9 @@ pub(super) static BUILD: &[Setting] = &[
         "Where build tools come from. mkgold always brings its own, so that a boolean changes nothing.")
         .special(&[Special::Path("mkosi.tools")]).no_effect(TOOLS),
     row(B, "ToolsTreeDistribution", "tools-tree-distribution", "NAME", Kind::Text,
-        "The distribution of the tools tree.").matching(MatchKind::Equal).refused(&["debian"]),
+        "The distribution of the tools tree.").default("debian").matching(MatchKind::Equal).refused(&["debian"]),
     row(B, "ToolsTreeRelease", "tools-tree-release", "RELEASE", Kind::Text,
-        "The release of the tools tree.").matching(MatchKind::Equal).refused(&[]),
+        "The release of the tools tree.").default("testing").matching(MatchKind::Equal).refused(&[]),
     row(B, "ToolsTreeProfiles", "tools-tree-profile", "PROFILE", Kind::Text,
         "Profiles of the tools tree.").list(Split::Commas).no_effect(TOOLS),
     row(B, "ToolsTreeMirror", "tools-tree-mirror", "URL", Kind::Text,

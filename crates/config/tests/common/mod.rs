@@ -92,9 +92,22 @@ impl Project {
         Path::new(ROOT).join(at.map_or("", |at| &self.args[at + 1]))
     }
 
+    /// Whether mkgold would not take the embedded default. The others get an empty
+    /// `mkosi.conf`, so that special paths alone can be compared.
+    pub fn is_configured(&self) -> bool {
+        let names =
+            ["mkosi.conf", "mkosi.conf.d", "mkosi.local", "mkosi.local.conf", "mkosi.profiles"];
+        let first = |p: &str| p.split('/').next().unwrap_or_default().to_string();
+        let configures = |p: &str| names.contains(&first(p).as_str()) || p == "mkosi/mkosi.conf";
+        self.nodes.iter().any(|(p, _)| configures(p)) || self.args.iter().any(|a| a == "-C")
+    }
+
     /// The project in memory, with a little of a system around it.
     pub fn files(&self) -> MemoryFiles {
         let mut files = MemoryFiles::default();
+        if !self.is_configured() {
+            files.file(Path::new(ROOT).join("mkosi.conf"), "");
+        }
         files.directory(ROOT).directory("/etc").directory("/root");
         for (path, node) in &self.nodes {
             let path = Path::new(ROOT).join(path);
@@ -162,9 +175,52 @@ impl Recording {
             Answer::Image(changed) => {
                 let mut image = self.base.clone();
                 image.extend(changed.clone());
-                Answer::Image(image)
+                Answer::Image(self.in_today_s_shape(image))
             }
         })
+    }
+}
+
+impl Recording {
+    /// mkosi 25 writes the same facts in another shape; what it *means* is left as
+    /// it is.
+    fn in_today_s_shape(&self, mut image: Map<String, Value>) -> Map<String, Value> {
+        const ITS_OWN: [&str; 8] = [
+            "GIT_PROXY_SSL_CAINFO",
+            "SYSTEMD_ASK_PASSWORD_KEYRING_TIMEOUT_SEC",
+            "SYSTEMD_ASK_PASSWORD_KEYRING_TYPE",
+            "SYSTEMD_TMPFILES_FORCE_SUBVOL",
+            "TERM",
+            "IMAGE_ID",
+            "IMAGE_VERSION",
+            "SOURCE_DATE_EPOCH",
+        ];
+        if !self.version.starts_with("25.") {
+            return image;
+        }
+        if let Some(Value::Object(environment)) = image.get_mut("Environment") {
+            environment.retain(|name, _| !ITS_OWN.contains(&name.as_str()));
+        }
+        for list in ["Packages", "BuildPackages", "VolatilePackages", "RemovePackages"] {
+            if let Some(Value::Array(items)) = image.get_mut(list) {
+                items.sort_by_key(Value::to_string);
+            }
+        }
+        let renamed = [
+            ("Ssh", Value::Bool(true), "always"),
+            ("UnifiedKernelImages", "enabled".into(), "signed"),
+            ("UnifiedKernelImages", "disabled".into(), "none"),
+        ];
+        for (key, from, to) in renamed {
+            if image.get(key) == Some(&from) {
+                image.insert(key.into(), to.into());
+            }
+        }
+        image.insert("Image".into(), "main".into());
+        for key in ["KernelModules", "KernelInitrdModules"] {
+            image.entry(key).or_insert_with(|| Value::Array(Vec::new()));
+        }
+        image
     }
 }
 
@@ -206,31 +262,51 @@ pub fn differences(
     found
 }
 
+/// The name under which differences of defaults are explained.
+pub const DEFAULTS: &str = "(defaults)";
+
 /// Compares a recording with what mkgold makes of the projects; returns the
-/// differences that no entry of `known` explains, and fails on entries that
-/// explain nothing.
-pub fn unexplained(recording: &Recording, known: &[Known]) -> Vec<String> {
+/// differences that no entry of `known` explains, and the entries that explain
+/// nothing where all projects are compared. A default that differs is one
+/// difference, not one for each project.
+pub fn unexplained(recording: &Recording, known: &[Known], projects: &[Project]) -> Vec<String> {
     let mut used = vec![false; known.len()];
     let mut unexplained = Vec::new();
-    for project in projects() {
-        let Some(answer) = recording.answer(&project.name) else {
-            unexplained.push(format!("{}: no recorded answer", project.name));
-            continue;
-        };
-        let ours = project.load();
-        for (key, theirs, own) in differences(&answer, &ours) {
-            let explains = |k: &Known| k.key == key && project.name.starts_with(k.projects);
+    // A project with an empty file: without any, the embedded default is built.
+    let mut empty = Project { name: DEFAULTS.into(), ..Project::default() };
+    empty.nodes.push(("mkosi.conf".into(), Node::File(String::new(), 0o644)));
+    let base = Answer::Image(recording.in_today_s_shape(recording.base.clone()));
+    let mut defaults = differences(&base, &empty.load());
+    defaults.retain(|(key, ..)| key != "Files");
+    let mut explain = |name: &str, found: &[(String, String, String)]| {
+        for (key, theirs, own) in found {
+            let explains = |k: &Known| k.key == key && name.starts_with(k.projects);
             match known.iter().position(explains) {
                 Some(at) => used[at] = true,
-                None => unexplained.push(format!(
-                    "{}: {key}\n    mkosi:  {theirs}\n    mkgold: {own}",
-                    project.name
-                )),
+                None => {
+                    let shown = format!("{name}: {key}\n    mkosi:  {theirs}\n    mkgold: {own}");
+                    unexplained.push(shown);
+                }
             }
         }
+    };
+    explain(DEFAULTS, &defaults);
+    for project in projects {
+        let Some(answer) = recording.answer(&project.name) else {
+            explain(&project.name, &[("no answer".into(), String::new(), String::new())]);
+            continue;
+        };
+        let mut ours = project.load();
+        if let (Ok(loaded), false) = (&mut ours, project.is_configured()) {
+            loaded.config.project.files.retain(|p| p != &Path::new(ROOT).join("mkosi.conf"));
+        }
+        let mut found = differences(&answer, &ours);
+        found.retain(|difference| !defaults.contains(difference));
+        explain(&project.name, &found);
     }
+    let complete = projects.len() == self::projects().len();
     for (known, used) in known.iter().zip(used) {
-        if !used {
+        if !used && complete {
             unexplained.push(format!("nothing differs: {:?} {}", known.projects, known.key));
         }
     }
