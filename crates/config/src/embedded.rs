@@ -12,15 +12,17 @@ pub const DIRECTORY: &str = "/built-in";
 pub const USER_WIDE: &[&str] = &["Mirror", "CacheDirectory", "PackageCacheDirectory"];
 
 const MAIN: &str = include_str!("embedded/mkosi.conf");
+const BOOT: &str = include_str!("embedded/mkosi.conf.d/boot.conf");
 const AMD64: &str = include_str!("embedded/mkosi.conf.d/linux-amd64.conf");
 const ARM64: &str = include_str!("embedded/mkosi.conf.d/linux-arm64.conf");
 const RISCV64: &str = include_str!("embedded/mkosi.conf.d/linux-riscv64.conf");
 
 /// The files with their names, in the order in which they are read. Which of them
 /// apply is decided by their own `[Match]`.
-pub fn files() -> [(&'static str, &'static str); 4] {
+pub fn files() -> [(&'static str, &'static str); 5] {
     [
         ("mkosi.conf", MAIN),
+        ("mkosi.conf.d/boot.conf", BOOT),
         ("mkosi.conf.d/linux-amd64.conf", AMD64),
         ("mkosi.conf.d/linux-arm64.conf", ARM64),
         ("mkosi.conf.d/linux-riscv64.conf", RISCV64),
