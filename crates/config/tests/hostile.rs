@@ -10,7 +10,7 @@ use config::{Diagnostic, Facts, Loaded, Request, fuzzing, load_from};
 use proptest::prelude::*;
 
 /// Long enough for a debug build on a busy machine, short enough to notice.
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = Duration::from_secs(60);
 
 fn load(files: &MemoryFiles) -> Result<Loaded, Vec<Diagnostic>> {
     let start = Instant::now();
@@ -159,7 +159,7 @@ fn the_fuzz_entries_run() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2000))]
+    #![proptest_config(ProptestConfig::with_cases(600))]
 
     #[test]
     fn no_project_panics(text in project()) {
