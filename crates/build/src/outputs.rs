@@ -129,7 +129,8 @@ fn remove_abandoned(output: &Path) -> Result<(), OutputError> {
         let path = entry.path();
         let abandoned = File::open(&path).is_ok_and(|f| f.try_lock().is_ok());
         if abandoned {
-            fs::remove_dir_all(&path).map_err(io_error("remove what a killed build left", &path))?;
+            fs::remove_dir_all(&path)
+                .map_err(io_error("remove what a killed build left", &path))?;
         }
     }
     Ok(())

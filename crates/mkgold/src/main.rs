@@ -1,1 +1,26 @@
-fn main() {}
+//! The command: arguments → request, progress, printing, exit codes.
+//!
+//! What it is not: logic. What a verb does is one call into a library; here is
+//! only how it is asked for and how its answer is shown.
+//!
+//! Exit codes: 0 done; 1 it failed (the message says why and what to do); 2 the
+//! command line or the configuration is wrong.
+
+mod arguments;
+mod verbs;
+mod view;
+
+use std::process::ExitCode;
+
+use arguments::Arguments;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match verbs::run(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            failure.show(arguments.json);
+            ExitCode::from(failure.code())
+        }
+    }
+}

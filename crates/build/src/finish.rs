@@ -1,0 +1,229 @@
+//! From a configured tree to a golden one: metadata, accounts, presets, first-boot
+//! settings, removals, and last the seal.
+
+use std::collections::BTreeSet;
+
+use check::{Change, Intent, Report, Severity, Subject};
+use config::Config;
+use glob::{MatchOptions, Pattern};
+use os::firstboot::{RootPassword, Settings};
+use os::os_release::Carrier;
+use os::preset::{self, Scope};
+use os::sysusers::{self, Declarations};
+use tree::{Meta, Mtime, Node, Tree, TreePath};
+
+use crate::error::BuildError;
+
+/// Where a Debian tree's links to units of the distribution point: `/lib` before
+/// its systemd was built for a merged `/usr` (Debian 13).
+fn unit_dir(tree: &Tree) -> &'static str {
+    let list = tree.read(&TreePath::literal("var/lib/dpkg/info/systemd.list"), 4 << 20);
+    let list = list.and_then(Result::ok).unwrap_or_default();
+    let old = list.split(|b| *b == b'\n').any(|line| line == b"/lib/systemd/system");
+    if old { "/lib/systemd/system" } else { "/usr/lib/systemd/system" }
+}
+
+/// What comes after the last tree and script that may bring units and users.
+pub fn configure(
+    tree: &mut Tree,
+    config: &Config,
+    epoch: Mtime,
+) -> Result<Vec<String>, BuildError> {
+    let output = &config.output;
+    os::os_release::stamp(
+        tree,
+        Carrier::Etc,
+        output.image_id.as_deref(),
+        output.image_version.as_deref(),
+        epoch,
+    )?;
+    let declarations = Declarations::read(tree)?;
+    let mut warnings = declarations.warnings.clone();
+    let applied = sysusers::apply(tree, &declarations, epoch)?;
+    warnings.extend(applied.failures.into_iter().map(|f| format!("sysusers: {f}")));
+    if tree.contains(&TreePath::literal("usr/lib/systemd/systemd")) {
+        let units = unit_dir(tree);
+        preset::apply_all(tree, Scope::System, units, epoch)?;
+        preset::apply_all(
+            tree,
+            Scope::Global,
+            &units.replace("system/system", "system/user"),
+            epoch,
+        )?;
+    }
+    os::firstboot::apply(tree, &settings(config), &salt_seed(config), epoch)?;
+    if config.system.autologin {
+        autologin(tree, epoch)?;
+    }
+    Ok(warnings)
+}
+
+fn settings(config: &Config) -> Settings {
+    let system = &config.system;
+    let password = system.root_password.as_ref().map(|p| match (p.hashed, p.text.is_empty()) {
+        (_, true) => RootPassword::Empty,
+        (true, _) => RootPassword::Hashed(p.text.clone()),
+        (false, _) => RootPassword::Plain(p.text.clone()),
+    });
+    Settings {
+        locale: system.locale.clone(),
+        locale_messages: system.locale_messages.clone(),
+        keymap: system.keymap.clone(),
+        timezone: system.timezone.clone(),
+        hostname: system.hostname.clone(),
+        root_password: password,
+        root_shell: system.root_shell.clone(),
+    }
+}
+
+/// What makes the salt of a plain password: the same for the same image.
+fn salt_seed(config: &Config) -> Vec<u8> {
+    let output = &config.output;
+    format!("{:?} {:?} {:?}", output.seed, output.image_id, output.image_version).into_bytes()
+}
+
+/// `Autologin=`: root on the console, the first virtual terminal and the serial ports.
+fn autologin(tree: &mut Tree, epoch: Mtime) -> Result<(), BuildError> {
+    let units = [
+        (
+            "console-getty",
+            "-o '-p -f -- \\\\u' --autologin root --noclear --keep-baud console 115200,38400,9600 $TERM",
+        ),
+        ("getty@tty1", "-o '-p -f -- \\\\u' --autologin root --noclear %I $TERM"),
+        (
+            "serial-getty@",
+            "-o '-p -f -- \\\\u' --autologin root --keep-baud 115200,57600,38400,9600 %I $TERM",
+        ),
+    ];
+    for (unit, arguments) in units {
+        let text = format!(
+            "[Service]\nExecStart=\nExecStart=-/sbin/agetty {arguments}\nStandardInput=tty\n\
+             StandardOutput=tty\n"
+        );
+        let path = format!("usr/lib/systemd/system/{unit}.service.d/autologin.conf");
+        write(tree, &path, 0o644, text.into_bytes(), epoch)?;
+    }
+    Ok(())
+}
+
+/// Writes a file as the build's own: replaced, `mode`, root, dated `epoch`; so
+/// are directories that had to be made.
+pub fn write(
+    tree: &mut Tree,
+    path: &str,
+    mode: u16,
+    bytes: Vec<u8>,
+    epoch: Mtime,
+) -> Result<TreePath, BuildError> {
+    let path = tree.resolve(&TreePath::new(path)?).map_err(tree::TreeError::from)?;
+    let missing: Vec<_> = path.ancestors().filter(|dir| !tree.contains(dir)).collect();
+    if let Some(parent) = path.parent() {
+        tree.make_dirs(&parent)?;
+    }
+    for dir in missing {
+        tree.get_mut(&dir).expect("just made").meta.mtime = epoch;
+    }
+    let kind = tree::Kind::File(tree::Content::inline(bytes));
+    tree.put(path.clone(), Node { meta: Meta::file(mode).at(epoch), kind })?;
+    Ok(path)
+}
+
+/// `RemoveFiles=`: absolute shell patterns; a pattern that ends in a slash removes
+/// what is in the directory.
+pub fn remove_files(tree: &mut Tree, patterns: &[String]) -> Result<usize, BuildError> {
+    let options = MatchOptions { require_literal_separator: true, ..MatchOptions::new() };
+    let mut removed = 0;
+    for text in patterns {
+        let (text, contents) = match text.strip_suffix('/') {
+            Some(text) => (text, true),
+            None => (text.as_str(), false),
+        };
+        let pattern = Pattern::new(text.trim_start_matches('/'))
+            .map_err(|e| BuildError::Image(format!("RemoveFiles={text}: {e}")))?;
+        let matches = |path: &TreePath| {
+            let text = String::from_utf8_lossy(path.as_bytes()).into_owned();
+            pattern.matches_with(&text, options)
+        };
+        let found: Vec<TreePath> =
+            tree.iter().map(|(path, _, _)| path.clone()).filter(|p| matches(p)).collect();
+        for path in found.iter().filter(|p| !p.is_root()) {
+            if contents {
+                let children: Vec<_> = tree.children(path).map(|(p, _)| p.clone()).collect();
+                removed += children.iter().map(|child| tree.remove(child)).sum::<usize>();
+            } else {
+                removed += tree.remove(path);
+            }
+        }
+    }
+    Ok(removed)
+}
+
+/// What the configuration sets on purpose.
+pub fn intent(config: &Config, project_files: BTreeSet<TreePath>) -> Intent {
+    Intent {
+        hostname: config.system.hostname.is_some(),
+        machine_info: false,
+        machine_id: config.system.machine_id.is_some(),
+        project_files,
+        entry_token: None,
+    }
+}
+
+/// The seal: removes what would be shared by clones, sets the state of a machine
+/// that has never booted.
+pub fn seal(
+    tree: &mut Tree,
+    esp: Option<&mut Tree>,
+    intent: &Intent,
+    epoch: Mtime,
+) -> Result<Vec<Change>, BuildError> {
+    // An absent machine-id is a first boot too, but only with a writable /etc.
+    if os::machine_id::state(tree)? == os::machine_id::State::Absent {
+        os::machine_id::reset(tree, epoch)?;
+    }
+    Ok(check::seal(tree, esp, intent, epoch)?)
+}
+
+/// The gate: an image that is not golden is not built.
+pub fn gate(tree: &Tree, esp: Option<&Tree>, intent: &Intent) -> Result<Report, BuildError> {
+    let report = check::check(&Subject { root: tree, esp, intent });
+    if report.is_golden() {
+        return Ok(report);
+    }
+    let findings = report
+        .findings(Severity::Error)
+        .map(|(rule, f)| format!("  {rule}: {} {}", f.path, f.message))
+        .collect();
+    Err(BuildError::NotGolden { findings })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_are_removed_by_pattern() {
+        let mut t = Tree::new();
+        for path in ["usr/share/a/x.txt", "usr/share/a/y.txt", "usr/share/b/z", "etc/keep"] {
+            t.write(&TreePath::literal(path), 0o644, *b"").unwrap();
+        }
+        let patterns = ["/usr/share/*/x.txt".to_owned(), "/usr/share/b/".to_owned()];
+        assert_eq!(remove_files(&mut t, &patterns).unwrap(), 2);
+        assert!(t.contains(&TreePath::literal("usr/share/b")));
+        assert!(t.contains(&TreePath::literal("usr/share/a/y.txt")));
+        assert_eq!(remove_files(&mut t, &["/usr/*".to_owned()]).unwrap(), 4);
+        assert!(remove_files(&mut t, &["/[".to_owned()]).is_err());
+    }
+
+    #[test]
+    fn the_gate_names_rule_and_file() {
+        let mut t = Tree::new();
+        t.write(&TreePath::literal("var/lib/systemd/random-seed"), 0o600, *b"x").unwrap();
+        let intent = Intent::default();
+        let error = gate(&t, None, &intent).unwrap_err().to_string();
+        assert!(error.contains("R2: /var/lib/systemd/random-seed"), "{error}");
+        seal(&mut t, None, &intent, Mtime::secs(1)).unwrap();
+        gate(&t, None, &intent).unwrap();
+        assert!(os::machine_id::state(&t).unwrap().is_first_boot());
+    }
+}

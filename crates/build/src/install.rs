@@ -1,0 +1,174 @@
+//! Packages onto a tree: laid out natively, configured by the image's own dpkg in
+//! the sandbox.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use dpkg::{Database, InstallPlan, Options, Package, PathFilter, Step};
+use report::Unit;
+use sandbox::{Command, Workspace};
+use tree::{Tree, TreePath};
+
+use crate::context::Context;
+use crate::error::BuildError;
+use crate::layer::Pack;
+
+/// What is installed, and how.
+pub struct Install<'a> {
+    /// In name order.
+    pub packages: &'a [Arc<Package>],
+    /// Names and architectures of those that nobody asked for.
+    pub automatic: &'a BTreeSet<(String, String)>,
+    /// Whether documentation is laid out (`WithDocs=`).
+    pub with_docs: bool,
+    /// The Debian architecture.
+    pub architecture: &'a str,
+}
+
+impl Install<'_> {
+    fn filter(&self) -> PathFilter {
+        if self.with_docs { PathFilter::new() } else { PathFilter::without_docs() }
+    }
+
+    /// Only lays the packages out, one over the other: for trees whose programs
+    /// run but whose scripts need not (initrds, tools).
+    pub fn unpack_only(&self, tree: &mut Tree, context: &Context) -> Result<(), BuildError> {
+        let mut database = Database::new(self.architecture);
+        let options = Options { filter: self.filter(), bootstrap: true };
+        for package in self.packages {
+            dpkg::merge(tree, &mut database, package, &options)?;
+        }
+        context.clamp_times(tree);
+        Ok(())
+    }
+
+    /// Lays out and configures, leaving what dpkg and apt leave.
+    pub fn run(
+        &self,
+        mut tree: Tree,
+        context: &Context,
+        pack: &mut Pack,
+        workdir: &str,
+    ) -> Result<Tree, BuildError> {
+        let mut database = Database::load(&tree, self.architecture)?;
+        let plan = dpkg::plan_install(&database, self.packages)?;
+        let step = context.reporter.step(
+            "install",
+            format!("{} packages", self.packages.len()),
+            Some(plan.steps.len() as u64),
+            Unit::Items,
+        );
+        let mut workspace = None;
+        for (n, todo) in plan.steps.iter().enumerate() {
+            match todo {
+                Step::Unpack { packages, bootstrap } => {
+                    let options = Options { filter: self.filter(), bootstrap: *bootstrap };
+                    for index in packages {
+                        let package = &self.packages[*index];
+                        dpkg::merge(&mut tree, &mut database, package, &options)?;
+                    }
+                    database.write(&mut tree, context.epoch)?;
+                }
+                Step::Run { commands } => {
+                    let command = InstallPlan::stage(&mut tree, self.packages, commands)?;
+                    let directory = self.lay_out(&mut workspace, &tree, context, workdir)?;
+                    directory.run(&self.command(&command, context), context.reporter)?;
+                    tree = directory.read_back(pack)?;
+                    database = Database::load(&tree, self.architecture)?;
+                }
+            }
+            step.progress(n as u64 + 1);
+        }
+        if let Some(workspace) = workspace {
+            workspace.remove()?;
+        }
+        self.write_extended_states(&mut tree, context)?;
+        context.clamp_times(&mut tree);
+        step.done();
+        Ok(tree)
+    }
+
+    fn lay_out<'w>(
+        &self,
+        workspace: &'w mut Option<Workspace>,
+        tree: &Tree,
+        context: &Context,
+        name: &str,
+    ) -> Result<&'w mut Workspace, BuildError> {
+        if let Some(workspace) = workspace {
+            workspace.apply(tree)?;
+        } else {
+            let dir = context.workdir(name);
+            *workspace = Some(Workspace::create(&dir, tree, &context.privilege)?);
+        }
+        Ok(workspace.as_mut().expect("just made"))
+    }
+
+    fn command(&self, command: &dpkg::Command, context: &Context) -> Command {
+        let mut run = Command::new(&command.argv[0]).args(&command.argv[1..]);
+        run = run.envs(command.environment.iter().map(|(k, v)| (k, v)));
+        run.source_date_epoch(context.epoch.secs).no_services().source("dpkg")
+    }
+
+    /// What apt would have recorded: which packages nobody asked for.
+    fn write_extended_states(&self, tree: &mut Tree, context: &Context) -> Result<(), BuildError> {
+        let path = TreePath::literal("var/lib/apt/extended_states");
+        let has_apt = tree.lookup(&TreePath::literal("var/lib/apt")).is_some();
+        if !has_apt || self.automatic.is_empty() {
+            return Ok(());
+        }
+        let existing = match tree.read(&path, 64 << 20) {
+            Some(Ok(bytes)) => String::from_utf8_lossy(&bytes).into_owned(),
+            Some(Err(source)) => return Err(BuildError::Content { path, source }),
+            None => String::new(),
+        };
+        let automatic = self.automatic.iter().map(|(n, a)| {
+            let architecture = if a == "all" { self.architecture } else { a };
+            (n.as_str(), architecture)
+        });
+        let text = dpkg::extended_states(&existing, automatic)
+            .map_err(|e| BuildError::Image(format!("{path}: {e}")))?;
+        tree.write(&path, 0o644, text.into_bytes())?;
+        tree.get_mut(&path).expect("just written").meta.mtime = context.epoch;
+        Ok(())
+    }
+}
+
+/// The links that make `/usr` merged, where no package ships them (before Debian
+/// 13), as every bootstrapping tool makes them before the first package.
+pub fn usr_merge(
+    tree: &mut Tree,
+    packages: &[Arc<Package>],
+    architecture: &str,
+    epoch: tree::Mtime,
+) -> Result<(), BuildError> {
+    let root_link = |path: &TreePath| path.components().count() == 1;
+    let shipped = packages.iter().any(|package| {
+        package.entries().iter().any(|entry| {
+            root_link(&entry.path)
+                && entry.path.name() == b"bin"
+                && matches!(entry.kind, dpkg::EntryKind::Symlink(_))
+        })
+    });
+    if shipped {
+        return Ok(());
+    }
+    let more: &[&str] = match architecture {
+        "amd64" => &["lib32", "lib64", "libx32"],
+        "i386" => &["lib64", "libx32"],
+        "loong64" | "ppc64" | "ppc64el" | "s390x" => &["lib32", "lib64"],
+        _ => &[],
+    };
+    for name in ["bin", "lib", "sbin"].iter().chain(more) {
+        let path = TreePath::new(name)?;
+        if tree.contains(&path) {
+            continue;
+        }
+        let target = tree.make_dirs(&TreePath::new(format!("usr/{name}"))?)?;
+        tree.add_symlink(path.clone(), target.as_bytes())?;
+        for made in [path, target] {
+            tree.get_mut(&made).expect("just made").meta.mtime = epoch;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,303 @@
+//! Which packages: from the configuration to a lock, from a lock to files.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use apt::archive::{Archive, LoadedSource, PackageFile, Settings};
+use apt::cache::Cache;
+use apt::fetch::FetchOptions;
+use apt::keys::KeyRoots;
+use apt::pins::{Origin, Pins};
+use apt::sources::{DebianOptions, Source, SourceList};
+use apt::uri::Uri;
+use config::Config;
+use debian::{Architecture, PackageRecord};
+use dpkg::{Limits, Package};
+use rayon::prelude::*;
+use report::{Reporter, Unit};
+use solver::{Request, SourceInfo, Universe};
+use store::{Key, KeyHasher, Store};
+
+use crate::error::BuildError;
+use crate::lock::{Lock, LockedPackage, LockedRelease, Set};
+
+/// The archives of a build.
+pub struct Archives {
+    architecture: String,
+    sources: Vec<Source>,
+    directories: Vec<PathBuf>,
+    pins: Pins,
+    archive: Archive,
+}
+
+/// Everything that the archives offer.
+pub struct Offer {
+    universe: Universe,
+    loaded: Vec<LoadedSource>,
+}
+
+impl Archives {
+    /// Reads which archives the configuration means. `host` is the host's
+    /// `/etc/apt`, asked for the mirror only.
+    pub fn of(
+        config: &Config,
+        store: &Store,
+        host: &Path,
+        fetch: FetchOptions,
+    ) -> Result<Archives, BuildError> {
+        let architecture = config.distribution.architecture.debian().to_owned();
+        let mut pins = Pins::new(&architecture);
+        let mut own = Vec::new();
+        let mut replaces = false;
+        let mut roots = Vec::new();
+        for tree in config.build.sandbox_trees.iter().filter(|t| t.target.is_none()) {
+            let etc = tree.source.join("etc/apt");
+            replaces |= ["mkosi.sources", "debian.sources"]
+                .iter()
+                .any(|name| etc.join("sources.list.d").join(name).exists());
+            own.extend(SourceList::read_strict(&etc)?);
+            if let Some(more) = Some(Pins::read(&etc, &architecture)?).filter(|_| etc.exists()) {
+                pins = more;
+            }
+            roots.push(tree.source.clone());
+        }
+        let mut sources = if replaces { Vec::new() } else { default_sources(config, host)? };
+        sources.extend(own);
+        roots.push("/".into());
+        let settings = Settings {
+            architectures: vec![architecture.clone()],
+            keys: KeyRoots { roots, debian_by_default: true },
+            check_signatures: config.distribution.repository_key_check,
+        };
+        Ok(Archives {
+            architecture,
+            sources,
+            directories: config.content.package_directories.clone(),
+            pins,
+            archive: Archive::new(Cache::new(store.clone()), fetch, settings),
+        })
+    }
+
+    /// Loads the indices, newest state.
+    pub fn offer(&self, now: SystemTime, reporter: &dyn Reporter) -> Result<Offer, BuildError> {
+        let mut loaded = self.archive.refresh(&self.sources, now, reporter)?;
+        for directory in &self.directories {
+            loaded.push(LoadedSource::from_dir(directory, "local")?);
+        }
+        let native =
+            Architecture::new(&self.architecture).map_err(|e| BuildError::Image(e.to_string()))?;
+        let mut builder = Universe::builder(native, Vec::new());
+        for source in &loaded {
+            for index in &source.indices {
+                builder =
+                    builder.add_pinned(&index.records, self.info(source, &index.origin), |r| {
+                        let priority = self.pins.priority(r, &[&index.origin]);
+                        (priority != self.pins.source_priority(&index.origin)).then_some(priority)
+                    });
+            }
+        }
+        Ok(Offer { universe: builder.build(), loaded })
+    }
+
+    fn info(&self, source: &LoadedSource, origin: &Origin) -> SourceInfo {
+        let release = &source.release;
+        let names = [&release.suite, &release.codename, &origin.suite, &source.source.suite];
+        let mut releases: Vec<Arc<str>> =
+            names.into_iter().filter(|n| !n.is_empty()).map(|n| n.as_str().into()).collect();
+        releases.dedup();
+        SourceInfo {
+            label: source.source.suite.as_str().into(),
+            priority: self.pins.source_priority(origin),
+            releases,
+        }
+    }
+
+    /// A digest of what a set is asked of: the request and the archives.
+    pub fn request_digest(&self, request: &Request) -> String {
+        let mut hasher = KeyHasher::new("request 1");
+        hasher.add(self.architecture.as_bytes());
+        hasher.add(&[u8::from(request.with_recommends)]);
+        request.specs.iter().for_each(|spec| {
+            hasher.add(spec.as_bytes());
+        });
+        for source in &self.sources {
+            hasher.add(source.suite.as_bytes());
+            source.components.iter().for_each(|c| {
+                hasher.add(c.as_bytes());
+            });
+        }
+        hasher.add(format!("{:?}", self.pins).as_bytes());
+        hasher.finish().to_string()[..16].to_owned()
+    }
+
+    /// Fetches what the cache does not have and unpacks what the store does not
+    /// have, both in parallel; in the order of `packages`.
+    pub fn packages(
+        &self,
+        packages: &[&LockedPackage],
+        store: &Store,
+        reporter: &dyn Reporter,
+    ) -> Result<Vec<Arc<Package>>, BuildError> {
+        let mut found: Vec<Option<Arc<Package>>> = packages
+            .par_iter()
+            .map(|p| Ok(dpkg::cached(store, &key(p))?))
+            .collect::<Result<_, BuildError>>()?;
+        let missing: Vec<usize> = (0..packages.len()).filter(|i| found[*i].is_none()).collect();
+        if missing.is_empty() {
+            return Ok(found.into_iter().flatten().collect());
+        }
+        let files = missing
+            .iter()
+            .map(|i| self.file(packages[*i]))
+            .collect::<Result<Vec<_>, BuildError>>()?;
+        let paths = self.archive.fetch_packages(&files, reporter)?;
+        let total = Some(missing.len() as u64);
+        let step = reporter.step("unpack", "packages", total, Unit::Items);
+        let done = std::sync::atomic::AtomicU64::new(0);
+        let unpacked: Vec<Arc<Package>> = missing
+            .par_iter()
+            .zip(&paths)
+            .map(|(i, path)| {
+                let package =
+                    dpkg::unpack_file(store, path, &key(packages[*i]), &Limits::default())?;
+                step.progress(done.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1);
+                Ok(package)
+            })
+            .collect::<Result<_, BuildError>>()?;
+        step.done();
+        for (i, package) in missing.into_iter().zip(unpacked) {
+            found[i] = Some(package);
+        }
+        Ok(found.into_iter().flatten().collect())
+    }
+
+    /// Where a locked package can be had: from every source of its suite.
+    fn file(&self, package: &LockedPackage) -> Result<PackageFile, BuildError> {
+        let what = format!("{} {} {}", package.name, package.version, package.architecture);
+        let mut uris = Vec::new();
+        match &package.suite {
+            Some(suite) => {
+                for source in self.sources.iter().filter(|s| s.suite == *suite) {
+                    let uri = source.uri.join(&package.filename);
+                    uris.push(uri.map_err(|e| BuildError::Image(format!("{what}: {e}")))?);
+                }
+            }
+            None => {
+                for directory in &self.directories {
+                    let path = directory.join(&package.filename);
+                    if path.exists() {
+                        let uri = Uri::parse(&format!("file:{}", path.display()));
+                        uris.push(uri.map_err(|e| BuildError::Image(format!("{what}: {e}")))?);
+                    }
+                }
+            }
+        }
+        if uris.is_empty() {
+            let from = package.suite.as_deref().unwrap_or("PackageDirectories=");
+            return Err(BuildError::Image(format!(
+                "{what} is locked from {from}, which the configuration no longer names; \
+                 run `mkgold lock --update`"
+            )));
+        }
+        Ok(PackageFile { what, sha256: key(package), size: package.size, uris })
+    }
+
+    /// The Debian architecture.
+    pub fn architecture(&self) -> &str {
+        &self.architecture
+    }
+}
+
+fn key(package: &LockedPackage) -> Key {
+    Key::from_hex(&package.sha256).expect("checked when the lock was read or made")
+}
+
+fn default_sources(config: &Config, host: &Path) -> Result<Vec<Source>, BuildError> {
+    let distribution = config.distribution.distribution.to_string();
+    let mut options = DebianOptions::default();
+    for repository in &config.distribution.repositories {
+        match repository.as_str() {
+            "backports" => options.backports = true,
+            "debug" => options.debug = true,
+            component => options.components.push(component.to_owned()),
+        }
+    }
+    let uri = |text: &String| Uri::parse(text).map_err(|e| BuildError::Image(e.to_string()));
+    let mirrors = match (&config.distribution.local_mirror, &config.distribution.mirror) {
+        (Some(local), _) => {
+            let components = options.components.clone();
+            let mut source = Source::new(uri(local)?, "./", &components, Default::default());
+            source.trusted = Some(true);
+            source.defined_in = "LocalMirror=".into();
+            return Ok(vec![source]);
+        }
+        (None, Some(mirror)) => apt::sources::Mirrors::beside(&uri(mirror)?),
+        (None, None) => {
+            let host = SourceList::read(host);
+            apt::sources::default_mirror(&distribution, &host.sources)
+                .ok_or(BuildError::NoMirror { distribution })?
+        }
+    };
+    Ok(apt::sources::debian_sources(&config.distribution.release, &mirrors, &options)?)
+}
+
+impl Offer {
+    /// The names of all packages.
+    pub fn names(&self) -> BTreeSet<&str> {
+        self.loaded.iter().flat_map(LoadedSource::records).map(|(r, _)| r.name.as_str()).collect()
+    }
+
+    /// Chooses the packages of each set.
+    pub fn lock(
+        &self,
+        archives: &Archives,
+        requests: &BTreeMap<Set, Request>,
+    ) -> Result<Lock, BuildError> {
+        let mut lock = Lock::new(&archives.architecture);
+        for source in &self.loaded {
+            let Some(date) = source.state.date else { continue };
+            lock.releases.push(LockedRelease {
+                suite: source.source.suite.clone(),
+                date,
+                sha256: source.state.sha256.to_string(),
+            });
+        }
+        for (set, request) in requests {
+            let solution = solver::solve(&self.universe, &Default::default(), request)?;
+            for chosen in solution.install {
+                let package = self.locked(&chosen.record, *set, chosen.auto)?;
+                lock.add(package);
+            }
+            lock.requests.insert(*set, archives.request_digest(request));
+        }
+        Ok(lock)
+    }
+
+    fn locked(
+        &self,
+        record: &Arc<PackageRecord>,
+        set: Set,
+        auto: bool,
+    ) -> Result<LockedPackage, BuildError> {
+        let what = || format!("{} {} {}", record.name, record.version, record.architecture);
+        let incomplete =
+            || BuildError::Image(format!("{}: the index has no file or hash of it", what()));
+        let source = self.loaded.iter().find(|s| s.records().any(|(r, _)| Arc::ptr_eq(r, record)));
+        let source = source.ok_or_else(incomplete)?;
+        let local = source.state.date.is_none() && source.source.defined_in != "LocalMirror=";
+        Ok(LockedPackage {
+            name: record.name.to_string(),
+            version: record.version.to_string(),
+            architecture: record.architecture.to_string(),
+            source: record.source.to_string(),
+            suite: (!local).then(|| source.source.suite.clone()),
+            filename: record.filename.as_deref().ok_or_else(incomplete)?.to_owned(),
+            size: record.size,
+            sha256: Key(record.sha256.ok_or_else(incomplete)?.0).to_string(),
+            sets: [set].into(),
+            automatic: if auto { [set].into() } else { BTreeSet::new() },
+        })
+    }
+}

@@ -1,0 +1,309 @@
+//! What each verb does: one call into a library, and its answer shown.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::{Instant, SystemTime};
+
+use build::pipeline::{self, Options};
+use build::{BuildError, Built};
+use config::{Diagnostic, Facts, Loaded, Request};
+use report::Reporter;
+use sandbox::Mode;
+
+use crate::arguments::{Arguments, command};
+use crate::view::View;
+
+/// Why a verb failed.
+pub enum Failure {
+    /// The command line is wrong.
+    Usage(String),
+    /// The configuration is wrong.
+    Config(Vec<Diagnostic>),
+    /// The work failed; with the last lines that programs printed.
+    Work(Box<dyn std::error::Error>, Vec<String>),
+}
+
+impl Failure {
+    /// The exit code; see the head of `main.rs`.
+    pub fn code(&self) -> u8 {
+        match self {
+            Failure::Usage(_) | Failure::Config(_) => 2,
+            Failure::Work(..) => 1,
+        }
+    }
+
+    /// Prints it: text on standard error, or a JSON line on standard output.
+    pub fn show(&self, json: bool) {
+        if json {
+            let line = serde_json::json!({ "event": "error", "message": self.text() });
+            let _ = writeln!(std::io::stdout(), "{line}");
+        }
+        let _ = writeln!(anstream::stderr(), "{}", self.text());
+    }
+
+    fn text(&self) -> String {
+        match self {
+            Failure::Usage(message) => format!("mkgold: {message}"),
+            Failure::Config(diagnostics) => {
+                diagnostics.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+            }
+            Failure::Work(error, tail) => {
+                let mut text = tail.join("\n");
+                if !text.is_empty() {
+                    text.push('\n');
+                }
+                text + &chain(&**error)
+            }
+        }
+    }
+}
+
+/// The error and what caused it, on a line each.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = format!("mkgold: {error}");
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(&format!("\n  because: {cause}"));
+        source = cause.source();
+    }
+    text
+}
+
+impl From<BuildError> for Failure {
+    fn from(error: BuildError) -> Self {
+        Failure::Work(Box::new(error), Vec::new())
+    }
+}
+
+type Outcome = Result<(), Failure>;
+
+/// Runs the verb.
+pub fn run(arguments: &Arguments) -> Outcome {
+    match arguments.verb.as_str() {
+        "build" => build_verb(arguments),
+        "lock" => lock(arguments),
+        "summary" => summary(arguments),
+        "cat-config" => cat_config(arguments),
+        "clean" => clean(arguments),
+        "completion" => completion(arguments),
+        "documentation" => print(&config::render_settings_markdown()),
+        "help" => print(&command().render_long_help().to_string()),
+        other => {
+            let verbs = crate::arguments::VERBS.iter().map(|(verb, _)| *verb);
+            let hint = config::diagnostic::did_you_mean(other, verbs).unwrap_or_default();
+            Err(Failure::Usage(format!(
+                "unknown verb '{other}'{}{hint}",
+                if hint.is_empty() { "" } else { "; " }
+            )))
+        }
+    }
+}
+
+fn print(text: &str) -> Outcome {
+    let written = writeln!(std::io::stdout(), "{}", text.trim_end());
+    written.map_err(|e| Failure::Work(Box::new(e), Vec::new()))
+}
+
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+fn project(arguments: &Arguments) -> Result<PathBuf, Failure> {
+    let dir = arguments.directory.as_deref().unwrap_or(Path::new("."));
+    std::fs::canonicalize(dir)
+        .map_err(|e| Failure::Usage(format!("--directory={}: {e}", dir.display())))
+}
+
+fn load(arguments: &Arguments) -> Result<Loaded, Failure> {
+    let machine = rustix::system::uname().machine().to_string_lossy().into_owned();
+    let architecture = architecture(&machine).ok_or_else(|| {
+        Failure::Usage(format!("this machine's architecture is unknown: {machine}"))
+    })?;
+    let facts = Facts {
+        architecture,
+        home: variable("HOME").map(PathBuf::from),
+        config_dir: variable("XDG_CONFIG_HOME")
+            .map(PathBuf::from)
+            .or_else(|| variable("HOME").map(|home| Path::new(&home).join(".config"))),
+        env: std::env::vars_os()
+            .filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)))
+            .collect::<BTreeMap<_, _>>(),
+    };
+    let request = Request { args: arguments.settings.clone() };
+    config::load(&project(arguments)?, &request, &facts).map_err(Failure::Config)
+}
+
+/// The architecture that `uname -m` means.
+fn architecture(machine: &str) -> Option<config::Architecture> {
+    let debian = match machine {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        "armv7l" | "armv6l" => "armhf",
+        "i386" | "i486" | "i586" | "i686" => "i386",
+        "loongarch64" => "loong64",
+        "ppc64le" => "ppc64el",
+        other => other,
+    };
+    config::Architecture::from_debian(debian)
+}
+
+/// Shows what is doubtful in the configuration.
+fn warn(loaded: &Loaded, reporter: &dyn Reporter) {
+    for warning in &loaded.warnings {
+        reporter.warn(warning.to_string());
+    }
+    for setting in &loaded.no_effect {
+        reporter.note(format!("{} has no effect: {}", setting.setting, setting.reason));
+    }
+    if loaded.embedded_default {
+        reporter.note("no configuration here: building the embedded default (mkgold cat-config)");
+    }
+}
+
+/// What does not depend on the privilege, so that `lock` needs none.
+fn options(arguments: &Arguments, loaded: &Loaded, privilege: sandbox::Privilege) -> Options {
+    let uid = rustix::process::getuid().as_raw();
+    let build = &loaded.config.build;
+    let cache = build
+        .cache_directory
+        .clone()
+        .unwrap_or_else(|| build::context::default_cache_dir(variable, uid));
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let fetch = apt_options(arguments);
+    Options {
+        workspace: cache.join("work").join(std::process::id().to_string()),
+        cache,
+        host_apt: "/etc/apt".into(),
+        fetch,
+        now: SystemTime::now(),
+        privilege,
+        threads: arguments.threads.unwrap_or(threads).max(1),
+        force: arguments.force > 0,
+        rebuild: arguments.force > 1,
+        locked: arguments.locked,
+    }
+}
+
+fn apt_options(arguments: &Arguments) -> build::FetchOptions {
+    let variables: BTreeMap<String, String> = std::env::vars_os()
+        .filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)))
+        .collect();
+    build::FetchOptions {
+        offline: arguments.offline,
+        proxies: build::Proxies::from_variables(|name| variables.get(name).map(String::as_str)),
+        ..build::FetchOptions::default()
+    }
+}
+
+/// Enters the sandbox's privileges: before any thread is started.
+fn enter(arguments: &Arguments) -> Result<sandbox::Privilege, Failure> {
+    let failed = |e: sandbox::PrivilegeError| Failure::Work(Box::new(e), Vec::new());
+    let mode = arguments.privilege.as_deref().map(str::parse::<Mode>).transpose();
+    sandbox::enter(mode.map_err(failed)?).map_err(failed)
+}
+
+fn build_verb(arguments: &Arguments) -> Outcome {
+    let loaded = load(arguments)?;
+    let privilege = enter(arguments)?;
+    let view = View::new(arguments.json);
+    warn(&loaded, &view);
+    let options = options(arguments, &loaded, privilege);
+    let start = Instant::now();
+    let result = pipeline::build(&loaded.config, &options, &view);
+    remove_workspace(&options.workspace);
+    match result {
+        Ok(built) => done(arguments, &built, start),
+        Err(error) => Err(Failure::Work(Box::new(error), view.tail())),
+    }
+}
+
+/// What a failed build leaves behind.
+fn remove_workspace(dir: &Path) {
+    let Ok(entries) = std::fs::read_dir(dir) else { return };
+    for entry in entries.flatten() {
+        let _ = sandbox::remove_dir(&entry.path());
+    }
+    let _ = std::fs::remove_dir(dir);
+}
+
+fn done(arguments: &Arguments, built: &Built, start: Instant) -> Outcome {
+    if arguments.json {
+        let times: BTreeMap<_, _> =
+            built.times.iter().map(|(name, time)| (*name, time.as_secs_f64())).collect();
+        let line = serde_json::json!({
+            "event": "built", "outputs": built.outputs, "packages": built.packages,
+            "sealed": built.sealed.len(), "seconds": times,
+        });
+        return print(&line.to_string());
+    }
+    let mut text = format!(
+        "{} packages, {} leftovers sealed, {:.2} s",
+        built.packages,
+        built.sealed.len(),
+        start.elapsed().as_secs_f64()
+    );
+    let times: Vec<_> =
+        built.times.iter().map(|(n, t)| format!("{n} {:.2}", t.as_secs_f64())).collect();
+    text.push_str(&format!(" ({})", times.join(", ")));
+    for path in &built.outputs {
+        let size = std::fs::metadata(path).map_or(0, |m| m.len());
+        text.push_str(&format!("\n  {} ({} bytes)", path.display(), size));
+    }
+    print(&text)
+}
+
+fn lock(arguments: &Arguments) -> Outcome {
+    let loaded = load(arguments)?;
+    let view = View::new(arguments.json);
+    warn(&loaded, &view);
+    let path = pipeline::lock_path(&loaded.config.project.directory);
+    if path.exists() && !arguments.update {
+        return Err(Failure::Usage(format!("{} exists; --update renews it", path.display())));
+    }
+    let options = options(arguments, &loaded, enter(arguments)?);
+    let lock = pipeline::resolve_fresh(&loaded.config, &options, &view)?;
+    pipeline::write_lock(&path, &lock)?;
+    print(&format!("{}: {} packages", path.display(), lock.packages.len()))
+}
+
+fn summary(arguments: &Arguments) -> Outcome {
+    let loaded = load(arguments)?;
+    if arguments.json {
+        return print(&loaded.config.to_json().to_string());
+    }
+    print(&loaded.config.summary_text())
+}
+
+fn cat_config(arguments: &Arguments) -> Outcome {
+    let loaded = load(arguments)?;
+    let mut text = String::new();
+    if loaded.embedded_default {
+        for (name, content) in config::embedded::files() {
+            text.push_str(&format!("# {name} (embedded)\n{content}\n"));
+        }
+    }
+    for path in &loaded.config.project.files {
+        let content = std::fs::read_to_string(path)
+            .map_err(|e| Failure::Usage(format!("{}: {e}", path.display())))?;
+        text.push_str(&format!("# {}\n{content}\n", path.display()));
+    }
+    print(&text)
+}
+
+fn clean(arguments: &Arguments) -> Outcome {
+    let loaded = load(arguments)?;
+    let removed = pipeline::clean(&loaded.config)?;
+    for path in &removed {
+        print(&format!("removed {}", path.display()))?;
+    }
+    Ok(())
+}
+
+fn completion(arguments: &Arguments) -> Outcome {
+    let name = arguments.rest.first().map(|s| s.to_string_lossy().into_owned());
+    let shell = name.as_deref().unwrap_or("bash").parse::<clap_complete::Shell>();
+    let shell = shell.map_err(|e| Failure::Usage(format!("completion: {e}")))?;
+    clap_complete::generate(shell, &mut command(), "mkgold", &mut std::io::stdout());
+    Ok(())
+}
