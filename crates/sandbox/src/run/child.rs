@@ -341,8 +341,7 @@ enum Never {}
 
 fn start(plan: &Plan, fds: &Fds) -> Result<Never, (u32, i32)> {
     let at = |step: u32| move |errno: i32| (step, errno);
-    // SAFETY (all calls below): terminated strings of the plan, numbers, and
-    // structures on this stack.
+    // SAFETY: terminated strings of the plan, and numbers.
     unsafe {
         if plan.must_kill {
             libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0);

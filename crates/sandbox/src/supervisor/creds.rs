@@ -60,7 +60,8 @@ impl Ids {
     fn set_re(self, real: u32, effective: u32, privileged: bool) -> Result<Ids, i32> {
         let real_ok = real == SAME || real == self.real || real == self.effective;
         let effective_ok = effective == SAME || self.has(effective);
-        if !privileged && !(real_ok && effective_ok) {
+        let allowed = privileged || (real_ok && effective_ok);
+        if !allowed {
             return Err(libc::EPERM);
         }
         let mut new = self;

@@ -289,7 +289,8 @@ mod tests {
 
     #[test]
     fn paths_that_mean_the_caller() {
-        let cases: [(&[u8], bool, Option<&[u8]>); 8] = [
+        type Case = (&'static [u8], bool, Option<&'static [u8]>);
+        let cases: [Case; 8] = [
             (b"/proc/self/fd/3", true, Some(b"fd/3")),
             (b"/proc/thread-self/root/x", false, Some(b"root/x")),
             (b"/dev/fd/63", true, Some(b"fd/63")),

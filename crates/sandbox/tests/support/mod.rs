@@ -172,6 +172,7 @@ pub fn role_command(role: &str, who: As, mode: Option<Mode>, dir: &Path) -> std:
     }
     let mut command = std::process::Command::new(program);
     command.env_clear().env(ROLE, role).env("PATH", "/usr/bin:/bin");
+    command.envs(std::env::var_os("ORACLE").map(|oracle| ("ORACLE", oracle)));
     command.env("WHO", format!("{who:?}")).env("DIR", dir);
     command.env("MODE", mode.map_or("", Mode::name));
     command.stdin(Stdio::null()).current_dir("/");
