@@ -5,7 +5,7 @@
 
 use std::rc::Rc;
 
-use debian::{ArchQualifier, Group, Relation, Relations};
+use debian::{Group, Relation, Relations};
 use hashbrown::HashMap;
 
 use crate::solution::Kind;
@@ -25,6 +25,8 @@ pub(crate) struct Positive {
 pub(crate) struct Alternative {
     /// The name asked for.
     pub name: String,
+    /// The package name that comes first among the targets.
+    pub preferred: Option<String>,
     pub targets: Vec<VerId>,
 }
 
@@ -101,7 +103,8 @@ pub(crate) fn positives<'a>(
     let arch = &universe.package(universe.package_of(version)).arch;
     field.groups().map(move |group: Group<'_>| {
         let alternative = |relation: Relation<'_>| Alternative {
-            name: name_asked(&relation),
+            name: relation.name.to_owned(),
+            preferred: preferred(&relation),
             targets: universe.satisfying(&relation, arch),
         };
         Positive {
@@ -112,11 +115,10 @@ pub(crate) fn positives<'a>(
     })
 }
 
-fn name_asked(relation: &Relation<'_>) -> String {
-    match relation.qualifier {
-        Some(ArchQualifier::Any) => format!("{}:any", relation.name),
-        _ => relation.name.to_owned(),
-    }
+/// A plain name prefers the package of that name to those that provide it; one
+/// with a qualifier does not, for apt treats it as a name of its own.
+fn preferred(relation: &Relation<'_>) -> Option<String> {
+    relation.qualifier.is_none().then(|| relation.name.to_owned())
 }
 
 /// The packages of `versions`, each once, in order.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::deps::{Positive, packages_of};
 use crate::marks::Marks;
-use crate::solution::Unsolvable;
+use crate::solution::{Reason, Unsolvable};
 use crate::universe::{PkgId, VerId};
 
 /// The most steps of a chain.
@@ -30,10 +30,9 @@ impl Marks<'_> {
     }
 
     /// A package that was asked for has no version that may be installed.
-    pub fn no_candidate(&self, id: PkgId, spec: &str) -> Unsolvable {
-        let mut chain = vec![format!("“{spec}” was asked for")];
-        chain.push(self.why_no_candidate(id));
-        Unsolvable { chain }
+    pub fn no_candidate(&self, id: PkgId, reason: &Reason) -> Unsolvable {
+        let name = self.universe.display(id);
+        Unsolvable { chain: vec![format!("{name}: {reason}"), self.why_no_candidate(id)] }
     }
 
     fn why_no_candidate(&self, id: PkgId) -> String {

@@ -22,6 +22,8 @@ mod marks;
 mod mention;
 mod providers;
 mod release;
+mod resolve;
+mod scores;
 mod solution;
 mod solve;
 mod spec;

@@ -21,7 +21,7 @@ impl Marks<'_> {
         for alternative in &group.alternatives {
             let mut found: Vec<VerId> =
                 alternative.targets.iter().copied().filter(|v| self.is_candidate(*v)).collect();
-            found.sort_by(|a, b| self.compare(*a, *b, &alternative.name));
+            found.sort_by(|a, b| self.compare(*a, *b, alternative.preferred.as_deref()));
             for version in found {
                 let package = self.universe.package_of(version);
                 let list = match self.state(package).current {
@@ -38,15 +38,14 @@ impl Marks<'_> {
     }
 
     /// Less is better.
-    fn compare(&mut self, a: VerId, b: VerId, asked: &str) -> Ordering {
+    fn compare(&mut self, a: VerId, b: VerId, asked: Option<&str>) -> Ordering {
         let (a_package, b_package) = (self.universe.package_of(a), self.universe.package_of(b));
         if a_package == b_package {
             return b.cmp(&a);
         }
         let (a_record, b_record) = (self.universe.record(a), self.universe.record(b));
-        let asked = asked.strip_suffix(":any").unwrap_or(asked);
         let missing = |package| self.state(package).current.is_none();
-        let other_name = |record: &PackageRecord| record.name != *asked;
+        let other_name = |record: &PackageRecord| asked.is_none_or(|name| record.name != *name);
         let arch = |package| self.universe.arch_rank(&self.universe.package(package).arch);
         let order = missing(a_package)
             .cmp(&missing(b_package))

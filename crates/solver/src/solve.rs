@@ -34,22 +34,25 @@ fn run(marks: &mut Marks<'_>, request: &Request) -> Result<Solution, Unsolvable>
     for &id in &roots {
         marks.mark_install(id, None, true, 0);
     }
+    marks.resolve(&roots);
     marks.check()?;
     marks.sweep();
     Ok(solution(marks))
 }
 
-/// Marks what the specs name; gives the packages in the order of the specs.
+/// Marks what the specs name; gives the packages in the order of the specs. As for
+/// apt-get, what is to be removed comes first, so that asking for it wins.
 fn select(marks: &mut Marks<'_>, request: &Request) -> Result<Vec<PkgId>, Unsolvable> {
+    let selected: Result<Vec<_>, _> =
+        request.specs.iter().map(|spec| marks.select_spec(spec)).collect();
+    let (removed, wanted): (Vec<_>, Vec<_>) = selected?.into_iter().partition(|s| s.remove);
+    for (id, _) in removed.into_iter().flat_map(|selected| selected.packages) {
+        marks.set_install(id, None);
+        marks.state_mut(id).protected = true;
+    }
     let mut roots = Vec::new();
-    for spec in &request.specs {
-        let selected = marks.select_spec(spec)?;
+    for selected in wanted {
         for (id, version) in selected.packages {
-            if selected.remove {
-                marks.set_install(id, None);
-                marks.state_mut(id).protected = true;
-                continue;
-            }
             if let Some(version) = version {
                 marks.offer(version);
                 if let Some(release) = &selected.release {
@@ -57,7 +60,7 @@ fn select(marks: &mut Marks<'_>, request: &Request) -> Result<Vec<PkgId>, Unsolv
                 }
             }
             if !marks.select(id, selected.reason.clone()) {
-                return Err(marks.no_candidate(id, spec));
+                return Err(marks.no_candidate(id, &selected.reason));
             }
             if !roots.contains(&id) {
                 roots.push(id);

@@ -10,7 +10,7 @@
 //!
 //! Sets are in the order in which the indices mention the names.
 
-use debian::Priority;
+use debian::{MultiArch, Priority};
 use regex::Regex;
 
 use crate::marks::Marks;
@@ -135,7 +135,7 @@ impl Marks<'_> {
         if let Some(found) = self.by_arch(group, spec.arch) {
             return Ok(vec![found]);
         }
-        if !self.universe.providers(spec.pattern).is_empty() {
+        if !group.is_empty() || !self.universe.providers(spec.pattern).is_empty() {
             return self.only_provider(spec).map(|id| vec![id]);
         }
         let mut found = self.matching(spec)?;
@@ -160,9 +160,12 @@ impl Marks<'_> {
     fn only_provider(&self, spec: &Spec<'_>) -> Result<PkgId, Unsolvable> {
         let name = spec.pattern;
         let mut providers: Vec<PkgId> = Vec::new();
-        for &version in self.universe.providers(name) {
+        let own = self.universe.group(name).iter();
+        let own = own.flat_map(|id| self.universe.package(*id).versions.iter());
+        for &version in own.chain(self.universe.providers(name)) {
             let package = self.universe.package_of(version);
-            let fits = self.has_arch(package, spec.arch.or(Some("native")));
+            let foreign = self.universe.record(version).multi_arch == MultiArch::Foreign;
+            let fits = foreign || self.has_arch(package, spec.arch.or(Some("native")));
             if fits && self.is_candidate(version) && !providers.contains(&package) {
                 providers.push(package);
             }
