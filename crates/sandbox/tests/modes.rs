@@ -122,6 +122,73 @@ const CAPABILITY: &str = "0100000200200000000000000000000000000000";
 const ACL: &str = "0200000001000700ffffffff04000500ffffffff08000500040000001000\
                    0500ffffffff20000000ffffffff";
 
+/// A 32-bit program that makes system calls through the i386 interface and prints what
+/// they returned, and some fields of a `stat64`, as 32-bit numbers.
+#[cfg(target_arch = "x86_64")]
+fn i386_program() -> Vec<u8> {
+    const BASE: u32 = 0x0010_0000;
+    const DATA: u32 = BASE + 0x800;
+    const STAT: u32 = DATA + 0x100;
+    const OUT: u32 = DATA + 0x200;
+    let (file, node) = (DATA, DATA + 16);
+    let mut code = Vec::new();
+    let mut results = 0;
+    let keep = |code: &mut Vec<u8>, results: &mut u32| {
+        code.push(0xa3); // mov [OUT + 4 * n], eax
+        code.extend((OUT + 4 * *results).to_le_bytes());
+        *results += 1;
+    };
+    let call = |code: &mut Vec<u8>, number: u32, args: [u32; 3]| {
+        for (opcode, value) in [(0xb8, number), (0xbb, args[0]), (0xb9, args[1]), (0xba, args[2])] {
+            code.push(opcode); // mov eax, ebx, ecx, edx
+            code.extend(value.to_le_bytes());
+        }
+        code.extend([0xcd, 0x80]); // int 0x80
+    };
+    let field = |code: &mut Vec<u8>, offset: u32| {
+        code.push(0xa1); // mov eax, [STAT + offset]
+        code.extend((STAT + offset).to_le_bytes());
+    };
+    let mknod = [node, 0o20644, 1 << 8 | 3];
+    let calls: [(u32, [u32; 3], &[u32]); 10] = [
+        (8, [file, 0o640, 0], &[]),        // creat
+        (212, [file, 1234, 5678], &[]),    // chown32
+        (195, [file, STAT, 0], &[24, 28]), // stat64: uid, gid
+        (182, [file, 1, 1], &[]),          // chown, 16-bit
+        (118, [99, 0, 0], &[]),            // fsync of no file
+        (14, mknod, &[]),                  // mknod
+        (195, [node, STAT, 0], &[16, 32]), // stat64: mode, rdev
+        (213, [1000, 0, 0], &[]),          // setuid32
+        (199, [0, 0, 0], &[]),             // getuid32
+        (213, [0, 0, 0], &[]),             // setuid32, back
+    ];
+    for (number, args, fields) in calls {
+        call(&mut code, number, args);
+        keep(&mut code, &mut results);
+        for offset in fields {
+            field(&mut code, *offset);
+            keep(&mut code, &mut results);
+        }
+    }
+    call(&mut code, 4, [1, OUT, 4 * results]); // write
+    call(&mut code, 1, [0, 0, 0]); // exit
+    let mut elf = b"\x7fELF\x01\x01\x01\0\0\0\0\0\0\0\0\0\x02\0\x03\0\x01\0\0\0".to_vec();
+    for word in [BASE + 84, 52, 0, 0] {
+        elf.extend(word.to_le_bytes());
+    }
+    for half in [52u16, 32, 1, 0, 0, 0] {
+        elf.extend(half.to_le_bytes());
+    }
+    for word in [1, 0, BASE, BASE, 0x820, 0x1000, 7, 0x1000] {
+        elf.extend(word.to_le_bytes());
+    }
+    elf.extend(code);
+    assert!(elf.len() <= 0x800);
+    elf.resize(0x800, 0);
+    elf.extend(*b"/srv/file32\0\0\0\0\0/srv/node32\0\0\0\0\0");
+    elf
+}
+
 fn script() -> String {
     let header = r#"
 set -eu
@@ -174,6 +241,7 @@ mkdir -p run/x; echo here >/run/file; echo here >/tmp/file; echo here >/var/tmp/
 show /dev/null /dev/zero /dev/tty /dev/shm /run /tmp /var/tmp /sys; ls /sys
 echo gone >/dev/null; head -c 3 /dev/zero | od -An -tx1
 rm /etc/gone; echo changed >/etc/changed; chown 3:3 /etc/meta; touch -d @5 /etc/touched
+if test -x /bin/i386; then i386 | od -An -v -w4 -t d4; fi; show *32
 probe net
 cat /etc/injected; test -x /usr/sbin/policy-rc.d; cat
 "#;
@@ -183,6 +251,8 @@ cat /etc/injected; test -x /usr/sbin/policy-rc.d; cat
 
 fn input_tree() -> Tree {
     let mut tree = host_tools();
+    #[cfg(target_arch = "x86_64")]
+    tree.write(&p("bin/i386"), 0o755, i386_program()).unwrap();
     for (name, uid) in [("gone", 0), ("changed", 0), ("meta", 0), ("touched", 0), ("mapped", 12)] {
         let meta = Meta::file(0o644).owned_by(uid, uid).at(Mtime::secs(1000));
         tree.add_file(p(&format!("etc/{name}")), meta, Content::inline(*b"old\n")).unwrap();
@@ -328,6 +398,11 @@ fn check_known_values(name: &str, text: &str) {
         "was 77:78",
         "was 79:78",
         "jail/real|regular file|644|80|78|0:0",
+        "file32|regular empty file|640|1234|5678|0:0",
+        "node32|character special file|644|0|0|1:3",
+        "        1234",
+        "        5678",
+        "        1000",
         "reached false",
         "injected",
         "the input",

@@ -97,15 +97,16 @@ fn rule(sys: Sys, watch: Watch) -> Vec<Instruction> {
     let notify_if = |wanted: bool| if wanted { vec![stmt(RET, NOTIFY)] } else { Vec::new() };
     match sys {
         Sync => vec![stmt(RET, errno(0))],
-        IoUring => vec![stmt(RET, errno(libc::ENOSYS))],
+        // In every mode, so that what is refused in one is refused in all.
+        Old | IoUring => vec![stmt(RET, errno(libc::ENOSYS))],
         Ioctl => when_one_of(1, &[libc::TIOCSTI as u32], errno(libc::EPERM)),
         Socket if watch.no_network => when_one_of(0, &FAMILIES, errno(libc::EAFNOSUPPORT)),
         Socket => Vec::new(),
         _ if !watch.supervisor => Vec::new(),
         XattrAt => vec![stmt(RET, errno(libc::ENOSYS))],
         Openat2 if watch.proc => vec![stmt(RET, errno(libc::ENOSYS))],
-        Old | Openat2 if watch.owners => vec![stmt(RET, errno(libc::ENOSYS))],
-        Old | Openat2 => Vec::new(),
+        Openat2 if watch.owners => vec![stmt(RET, errno(libc::ENOSYS))],
+        Openat2 => Vec::new(),
         Stat | Lstat | Fstat | Fstatat | Statx => notify_if(watch.stat()),
         Chown | Lchown | Fchown | Fchownat => notify_if(watch.owners || watch.chown),
         Mknod | Mknodat => notify_if(watch.owners || watch.devices),
