@@ -37,7 +37,8 @@ pub fn fuzz_openpgp(data: &[u8]) {
 /// Preferences.
 pub fn fuzz_preferences(data: &[u8]) {
     if let Ok(text) = std::str::from_utf8(data) {
-        let _ = Pins::new("amd64").add_text(text, Path::new("preferences"));
+        let native = debian::Architecture::new("amd64").expect("a name");
+        let _ = Pins::new(&native).add_text(text, Path::new("preferences"));
     }
 }
 

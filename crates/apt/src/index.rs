@@ -164,8 +164,9 @@ pub fn select(
         for arch in wanted.iter().map(String::as_str).chain(["all"]) {
             let path = format!("{component}/binary-{arch}/Packages");
             match find(release, component, arch, &path)? {
-                // The same packages are in each architecture's index already.
-                Some(_) if arch == "all" && release.all_in_each && !wanted.is_empty() => {}
+                // Not announced (Debian's security archive has such a file), or its packages
+                // are in each architecture's index already.
+                Some(_) if arch == "all" && !has_all(release) => {}
                 Some(file) => selection.files.push(file),
                 None if arch == "all" => {}
                 None => {
@@ -176,6 +177,13 @@ pub fn select(
     }
     selection.missing = missing.into_iter().collect();
     Ok(selection)
+}
+
+/// Whether what is for all architectures is in an index of its own, as apt decides it.
+fn has_all(release: &Release) -> bool {
+    let listed = &release.architectures;
+    let announced = listed.is_empty() || listed.iter().any(|arch| arch == "all");
+    announced && !release.all_in_each
 }
 
 fn no_component(component: &str, release: &Release) -> IndexError {
@@ -308,6 +316,11 @@ mod tests {
                 "main/binary-all/Packages.gz",
                 "contrib/binary-amd64/Packages.zst",
             ]
+        );
+        let unannounced = release("Architectures: amd64\n", &paths);
+        assert_eq!(
+            chosen("deb http://h/d x main", &unannounced, &["amd64"]).unwrap(),
+            ["main/binary-amd64/Packages.xz"]
         );
         let together = release("No-Support-for-Architecture-all: Packages\n", &paths);
         assert_eq!(

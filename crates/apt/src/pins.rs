@@ -12,8 +12,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use debian::PackageRecord;
 use debian::deb822::{Paragraph, Paragraphs};
+use debian::{Architecture, PackageRecord};
 
 use crate::pattern::Pattern;
 
@@ -89,16 +89,50 @@ pub struct Origin {
     pub but_automatic_upgrades: bool,
 }
 
+/// A pattern for versions: with `*` at its end, as a prefix taken literally or as a
+/// pattern without the `*`; so `12*` is any version that begins with 12, and `*deb12*`
+/// matches nothing that one would think. That is how apt reads it.
+#[derive(Debug, Clone)]
+struct VersionPattern {
+    prefix: Option<String>,
+    pattern: Pattern,
+}
+
+impl VersionPattern {
+    fn new(text: &str) -> Option<Self> {
+        let prefix = text.strip_suffix('*');
+        let pattern = Pattern::new(prefix.unwrap_or(text))?;
+        Some(VersionPattern { prefix: prefix.map(str::to_owned), pattern })
+    }
+
+    fn matches(&self, version: &str) -> bool {
+        self.prefix.as_deref().is_some_and(|prefix| version.starts_with(prefix))
+            || self.pattern.matches(version)
+    }
+}
+
 /// What a pin asks of a source or version.
 #[derive(Debug, Clone)]
 enum Condition {
-    /// All of these: the letter of the property and a pattern. No letter: the
-    /// suite's or code name; a digit: its version.
-    Release(Vec<(char, Pattern)>),
+    /// All of these.
+    Release(Vec<Term>),
     /// The host.
     Origin(Pattern),
     /// The package's version.
-    Version(Pattern),
+    Version(VersionPattern),
+}
+
+/// What a pin asks of a release.
+#[derive(Debug, Clone)]
+enum Term {
+    /// Any release.
+    Any,
+    /// Its suite or code name.
+    Name(Pattern),
+    /// Its version.
+    Version(VersionPattern),
+    /// The property of this letter.
+    Property(char, Pattern),
 }
 
 /// Which packages a specific pin is about.
@@ -107,7 +141,7 @@ struct Subject {
     name: Pattern,
     /// `src:`: the source package's name.
     source: bool,
-    /// Architecture of the package; `None`: the native one.
+    /// Architecture or wildcard; `None`: the native one.
     architecture: Option<String>,
 }
 
@@ -122,19 +156,19 @@ struct Pin {
 /// The pins of a build.
 #[derive(Debug, Clone)]
 pub struct Pins {
-    native: String,
+    native: Architecture,
     target: Vec<Pin>,
     pins: Vec<Pin>,
 }
 
 impl Pins {
     /// No pins; `native` is the architecture of packages that a pin names without one.
-    pub fn new(native: &str) -> Pins {
-        Pins { native: native.to_owned(), target: Vec::new(), pins: Vec::new() }
+    pub fn new(native: &Architecture) -> Pins {
+        Pins { native: native.clone(), target: Vec::new(), pins: Vec::new() }
     }
 
     /// Reads `preferences` and `preferences.d/*` of a directory laid out like `/etc/apt`.
-    pub fn read(dir: &Path, native: &str) -> Result<Pins, PinError> {
+    pub fn read(dir: &Path, native: &Architecture) -> Result<Pins, PinError> {
         let mut pins = Pins::new(native);
         // Of two pins that match the first counts: the file's before the directory's.
         let main = dir.join("preferences");
@@ -207,16 +241,14 @@ impl Pins {
 }
 
 impl Subject {
-    fn covers(&self, record: &PackageRecord, native: &str) -> bool {
-        let own = record.architecture.as_str();
+    fn covers(&self, record: &PackageRecord, native: &Architecture) -> bool {
         // What is for all architectures belongs to the native one.
-        let own = if own == "all" { native } else { own };
-        let name = if self.source { &*record.source } else { record.name.as_str() };
+        let own = if record.architecture.is_all() { native } else { &record.architecture };
         let arch = match self.architecture.as_deref() {
-            Some("any") => true,
-            Some(arch) => own == arch || record.architecture.matches(arch),
-            None => self.source || own == native,
+            Some(wildcard) => own.matches(wildcard),
+            None => own == native,
         };
+        let name = if self.source { &*record.source } else { record.name.as_str() };
         arch && self.name.matches(name)
     }
 }
@@ -224,9 +256,7 @@ impl Subject {
 impl Condition {
     fn matches_source(&self, origin: &Origin) -> bool {
         match self {
-            Condition::Release(terms) => {
-                terms.iter().all(|(letter, pattern)| matches_term(*letter, pattern, origin))
-            }
+            Condition::Release(terms) => terms.iter().all(|term| term.matches(origin)),
             Condition::Origin(site) => site.matches(&origin.site),
             Condition::Version(_) => false,
         }
@@ -240,18 +270,25 @@ impl Condition {
     }
 }
 
-fn matches_term(letter: char, pattern: &Pattern, origin: &Origin) -> bool {
-    let known = |value: &str| !value.is_empty() && pattern.matches(value);
-    match letter {
-        'a' => known(&origin.suite),
-        'n' => known(&origin.codename),
-        'o' => known(&origin.origin),
-        'l' => known(&origin.label),
-        'c' => known(&origin.component),
-        'b' => known(&origin.architecture),
-        'v' => known(&origin.version),
-        '*' => true,
-        _ => known(&origin.suite) || known(&origin.codename),
+impl Term {
+    fn matches(&self, origin: &Origin) -> bool {
+        let known = |pattern: &Pattern, value: &str| !value.is_empty() && pattern.matches(value);
+        match self {
+            Term::Any => true,
+            Term::Name(name) => known(name, &origin.suite) || known(name, &origin.codename),
+            Term::Version(version) => version.matches(&origin.version),
+            Term::Property(letter, pattern) => {
+                let value = match letter {
+                    'a' => &origin.suite,
+                    'n' => &origin.codename,
+                    'o' => &origin.origin,
+                    'l' => &origin.label,
+                    'c' => &origin.component,
+                    _ => &origin.architecture,
+                };
+                known(pattern, value)
+            }
+        }
     }
 }
 
@@ -283,7 +320,7 @@ fn parse_condition(text: &str) -> Result<Condition, PinErrorKind> {
     let (kind, value) = text.split_once([' ', '\t']).unwrap_or((text, ""));
     match kind.to_ascii_lowercase().as_str() {
         "release" => parse_release(value.trim()),
-        "version" => Ok(Condition::Version(pattern(value.trim())?)),
+        "version" => Ok(Condition::Version(version_pattern(value.trim())?)),
         "origin" => Ok(Condition::Origin(pattern(unquoted(value.trim()))?)),
         _ => Err(PinErrorKind::Pin(text.chars().take(80).collect())),
     }
@@ -292,18 +329,21 @@ fn parse_condition(text: &str) -> Result<Condition, PinErrorKind> {
 /// `a=stable, o=Debian`, `trixie`, `13*`, or `*`.
 fn parse_release(text: &str) -> Result<Condition, PinErrorKind> {
     if text == "*" {
-        return Ok(Condition::Release(vec![('*', pattern("*")?)]));
+        return Ok(Condition::Release(vec![Term::Any]));
     }
     let mut terms = Vec::new();
     for term in text.split(',').map(str::trim).filter(|term| !term.is_empty()) {
         let term = match term.split_once('=') {
-            Some((letter @ ("a" | "n" | "o" | "l" | "c" | "b" | "v"), value)) => {
+            Some(("v", value)) => Term::Version(version_pattern(unquoted(value.trim()))?),
+            Some((letter @ ("a" | "n" | "o" | "l" | "c" | "b"), value)) => {
                 let letter = letter.chars().next().expect("one letter");
-                (letter, pattern(unquoted(value.trim()))?)
+                Term::Property(letter, pattern(unquoted(value.trim()))?)
             }
             Some(_) => return Err(PinErrorKind::Property(term.to_owned())),
-            None if term.starts_with(|c: char| c.is_ascii_digit()) => ('v', pattern(term)?),
-            None => (' ', pattern(term)?),
+            None if term.starts_with(|c: char| c.is_ascii_digit()) => {
+                Term::Version(version_pattern(term)?)
+            }
+            None => Term::Name(pattern(term)?),
         };
         terms.push(term);
     }
@@ -329,6 +369,11 @@ fn parse_subject(word: &str) -> Result<Subject, PinErrorKind> {
 fn pattern(text: &str) -> Result<Pattern, PinErrorKind> {
     let error = || PinErrorKind::Pattern(text.chars().take(80).collect());
     Pattern::new(text).ok_or_else(error)
+}
+
+fn version_pattern(text: &str) -> Result<VersionPattern, PinErrorKind> {
+    let error = || PinErrorKind::Pattern(text.chars().take(80).collect());
+    VersionPattern::new(text).ok_or_else(error)
 }
 
 fn unquoted(text: &str) -> &str {
@@ -378,8 +423,12 @@ fn parts(dir: &Path) -> Result<Vec<PathBuf>, PinError> {
 mod tests {
     use super::*;
 
+    fn amd64() -> Architecture {
+        Architecture::new("amd64").unwrap()
+    }
+
     fn pins(text: &str) -> Pins {
-        let mut pins = Pins::new("amd64");
+        let mut pins = Pins::new(&amd64());
         pins.add_text(text, Path::new("preferences")).unwrap();
         pins
     }
@@ -457,7 +506,7 @@ mod tests {
     #[test]
     fn pins_by_site_source_architecture_and_regex() {
         let pins = pins(
-            "Package: src:sx\nPin: origin \"deb.example.org\"\nPin-Priority: 11\n\n\
+            "Package: src:sx:any\nPin: origin \"deb.example.org\"\nPin-Priority: 11\n\n\
              Package: y:any\nPin: release *\nPin-Priority: 12\n\n\
              Package: y:i386\nPin: release *\nPin-Priority: 13\n\n\
              Package: /^z/\nPin: release c=main,b=amd64,l=Debian\nPin-Priority: 14\n\n\
@@ -472,6 +521,39 @@ mod tests {
         assert_eq!(pins.priority(&record("zz", "1", "i386"), &[&stable]), 500);
     }
 
+    /// As `apt-cache policy` of apt 2.6.1 and 3.0.3 shows them, with i386 as a foreign architecture.
+    #[test]
+    fn subjects_and_versions_as_apt_reads_them() {
+        let records = [
+            record("q", "12.2+deb12u1", "amd64"),
+            record("q", "12.2+deb12u1", "i386"),
+            record("q", "12.2+deb12u1", "all"),
+        ];
+        let stable = origin("stable", "trixie");
+        for (subject, version, expected) in [
+            ("q", "*", [-5, 500, -5]),
+            ("q*", "*", [-5, 500, -5]),
+            ("src:sq", "*", [-5, 500, -5]),
+            ("src:sq:i386", "*", [500, -5, 500]),
+            ("src:sq:any", "*", [-5, -5, -5]),
+            ("q:all", "*", [500, 500, 500]),
+            ("q:amd64", "*", [-5, 500, -5]),
+            ("q:native", "*", [500, 500, 500]),
+            ("q:any-i386", "*", [500, -5, 500]),
+            ("/^Q$/:i386", "*", [500, -5, 500]),
+            ("q", "*deb12*", [500, 500, 500]),
+            ("q", "*deb12u1*", [-5, 500, -5]),
+            ("q", "12*", [-5, 500, -5]),
+            ("q", "12", [500, 500, 500]),
+            ("q", "/deb12/", [-5, 500, -5]),
+        ] {
+            let text = format!("Package: {subject}\nPin: version {version}\nPin-Priority: -5\n");
+            let pins = pins(&text);
+            let found = records.each_ref().map(|r| pins.priority(r, &[&stable]));
+            assert_eq!(found, expected, "{subject} {version}");
+        }
+    }
+
     #[test]
     fn errors_name_the_line() {
         for (text, says) in [
@@ -484,7 +566,7 @@ mod tests {
             ("Package: a\nPins: release a=b\nPin-Priority: 1\n", "unknown field “Pins”"),
             ("Pin: release a=b\nPin-Priority: 1\n", "Package: is missing"),
         ] {
-            let error = Pins::new("amd64").add_text(text, Path::new("p")).unwrap_err().to_string();
+            let error = Pins::new(&amd64()).add_text(text, Path::new("p")).unwrap_err().to_string();
             assert!(error.contains(says), "{error}");
         }
     }
@@ -499,9 +581,9 @@ mod tests {
         fs::write(parts.join("a"), pin(2)).unwrap();
         fs::write(parts.join("b.pref"), pin(3)).unwrap();
         fs::write(parts.join("c.bak"), "garbage").unwrap();
-        let pins = Pins::read(dir.path(), "amd64").unwrap();
+        let pins = Pins::read(dir.path(), &amd64()).unwrap();
         let priority = |suite| pins.source_priority(&origin(suite, "x"));
         assert_eq!([priority("s1"), priority("s2"), priority("s3")], [1, 2, 3]);
-        assert_eq!(Pins::read(Path::new("/nonexistent"), "amd64").unwrap().pins.len(), 0);
+        assert_eq!(Pins::read(Path::new("/nonexistent"), &amd64()).unwrap().pins.len(), 0);
     }
 }

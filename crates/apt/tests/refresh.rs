@@ -44,7 +44,10 @@ fn a_suite_is_loaded_and_its_packages_fetched() {
     assert_eq!(index.origin.codename, "trixie");
     assert_eq!(index.origin.site, "127.0.0.1");
     let record = &index.records[0];
-    assert_eq!(Pins::new("amd64").priority(record, &[&index.origin]), 500);
+    assert_eq!(
+        Pins::new(&debian::Architecture::new("amd64").unwrap()).priority(record, &[&index.origin]),
+        500
+    );
     let files: Vec<_> =
         index.records.iter().map(|r| PackageFile::of(r, &source).unwrap()).collect();
     let fetched = archive.fetch_packages(&files, &Silent).unwrap();
