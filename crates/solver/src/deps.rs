@@ -41,6 +41,8 @@ impl Positive {
 pub(crate) struct Negative {
     /// `Conflicts` or `Breaks`, as written, for people.
     pub text: String,
+    /// `Breaks`: another version of the target may do.
+    pub is_breaks: bool,
     pub targets: Vec<VerId>,
 }
 
@@ -76,18 +78,21 @@ impl Dependencies {
         ] {
             this.positive.extend(positives(universe, version, kind, field));
         }
-        for (what, field) in [("conflicts with", &record.conflicts), ("breaks", &record.breaks)] {
+        for (what, is_breaks, field) in
+            [("conflicts with", false, &record.conflicts), ("breaks", true, &record.breaks)]
+        {
             for relation in field.relations() {
                 let targets = universe.excluded(version, &relation);
                 if !targets.is_empty() {
-                    this.negative.push(Negative { text: format!("{what} {relation}"), targets });
+                    let text = format!("{what} {relation}");
+                    this.negative.push(Negative { text, is_breaks, targets });
                 }
             }
         }
         let others = universe.other_architectures(version);
         if !others.is_empty() {
             let text = "cannot be installed beside it for another architecture".to_owned();
-            this.negative.push(Negative { text, targets: others });
+            this.negative.push(Negative { text, is_breaks: false, targets: others });
         }
         this
     }

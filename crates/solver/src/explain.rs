@@ -22,7 +22,7 @@ impl Marks<'_> {
             if let Some(group) = broken {
                 return Err(self.explain(id, version, group));
             }
-            if let Some(&other) = self.in_conflict(version).first() {
+            if let Some(&other) = self.excluded_by(version).first() {
                 return Err(self.explain_conflict(version, other));
             }
         }
@@ -95,7 +95,9 @@ impl Marks<'_> {
             return;
         }
         let dependencies = self.dependencies(version);
-        for other in self.in_conflict(version) {
+        let mut others = self.excluded_by(version);
+        others.extend(self.excluders_of(version));
+        for other in others {
             chain.push(self.conflict(version, other));
         }
         let broken = dependencies

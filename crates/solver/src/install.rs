@@ -91,7 +91,7 @@ impl Marks<'_> {
 
     /// Pushes out what cannot be there beside `version`; false if that may not be.
     fn clear_the_way(&mut self, version: VerId, depth: usize) -> bool {
-        for other in self.in_conflict(version) {
+        for other in self.excluded_by(version) {
             let package = self.universe.package_of(other);
             if !self.is_present(other) {
                 continue;

@@ -40,8 +40,6 @@ pub(crate) struct Marks<'u> {
     mentions: Mentions<'u>,
     /// Installed or to be installed, for walking them in order.
     present: BTreeSet<PkgId>,
-    /// For each version the versions present that exclude it.
-    excluders: HashMap<VerId, Vec<VerId>>,
     pub reasons: HashMap<PkgId, Reason>,
     /// What was marked, in apt's words; for comparing with apt's trace.
     pub trace: Option<Vec<String>>,
@@ -56,7 +54,6 @@ impl<'u> Marks<'u> {
             cache: Cache::default(),
             mentions: Mentions::default(),
             present: BTreeSet::new(),
-            excluders: HashMap::new(),
             reasons: HashMap::new(),
             trace: None,
         };
@@ -119,33 +116,11 @@ impl<'u> Marks<'u> {
 
     /// Sets what will be there of a package.
     pub fn set_install(&mut self, id: PkgId, version: Option<VerId>) {
-        let before = self.states[id.0 as usize].install;
-        if before == version {
-            return;
-        }
-        if let Some(before) = before {
-            for negative in &self.dependencies(before).negative {
-                for target in &negative.targets {
-                    if let Some(list) = self.excluders.get_mut(target) {
-                        list.retain(|v| *v != before);
-                    }
-                }
-            }
-        }
         self.states[id.0 as usize].install = version;
         match version {
-            None => {
-                self.present.remove(&id);
-            }
-            Some(version) => {
-                self.present.insert(id);
-                for negative in &self.dependencies(version).negative {
-                    for target in &negative.targets {
-                        self.excluders.entry(*target).or_default().push(version);
-                    }
-                }
-            }
-        }
+            None => self.present.remove(&id),
+            Some(_) => self.present.insert(id),
+        };
     }
 
     pub fn dependencies(&mut self, version: VerId) -> Rc<Dependencies> {
@@ -167,26 +142,27 @@ impl<'u> Marks<'u> {
         group.targets().any(|version| self.is_present(version))
     }
 
-    /// The versions present that `version` excludes or that exclude it.
-    pub fn in_conflict(&mut self, version: VerId) -> Vec<VerId> {
+    /// The versions present that `version` excludes.
+    pub fn excluded_by(&mut self, version: VerId) -> Vec<VerId> {
         let mut found = Vec::new();
-        let package = self.universe.package_of(version);
-        let mut push = |other: VerId, universe: &Universe| {
-            if universe.package_of(other) != package && !found.contains(&other) {
-                found.push(other);
-            }
-        };
         for negative in &self.dependencies(version).negative {
             for target in &negative.targets {
-                if self.is_present(*target) {
-                    push(*target, self.universe);
+                if self.is_present(*target) && !found.contains(target) {
+                    found.push(*target);
                 }
             }
         }
-        for other in self.excluders.get(&version).into_iter().flatten() {
-            push(*other, self.universe);
-        }
         found
+    }
+
+    /// The versions present that exclude `version`.
+    pub fn excluders_of(&mut self, version: VerId) -> Vec<VerId> {
+        let excludes = |marks: &mut Self, other| {
+            let dependencies = marks.dependencies(other);
+            dependencies.negative.iter().any(|negative| negative.targets.contains(&version))
+        };
+        let present = self.present().into_iter().map(|(_, other)| other);
+        present.filter(|other| *other != version && excludes(self, *other)).collect()
     }
 
     /// Whether name `a` was mentioned before name `b` in the indices.

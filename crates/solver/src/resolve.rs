@@ -8,7 +8,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::deps::{Dependencies, Positive};
+use crate::deps::{Alternative, Dependencies, Negative, Positive, packages_of};
 use crate::marks::Marks;
 use crate::scores::Scores;
 use crate::universe::{PkgId, VerId};
@@ -16,18 +16,27 @@ use crate::universe::{PkgId, VerId};
 /// Rounds after which apt gives up.
 const MAX_ROUNDS: usize = 20;
 
-/// A broken requirement of a package.
+/// One requirement of a package that is not met.
 enum Problem<'d> {
     Missing(&'d Positive),
-    /// Versions present that the package excludes.
-    Excluded(Vec<VerId>),
+    Excluded(&'d Negative),
+}
+
+/// What trying one alternative came to.
+#[derive(PartialEq, Eq)]
+enum Tried {
+    /// Nothing done; the next alternative may help.
+    Nothing,
+    /// The package was put back to what it was before.
+    HeldBack,
 }
 
 struct Resolver<'m, 'u> {
     marks: &'m mut Marks<'u>,
     scores: Scores,
-    /// Packages that were put back once; that is not tried twice.
+    /// Packages of which the candidate was put back once; that is not tried twice.
     tried: BTreeSet<PkgId>,
+    changed: bool,
 }
 
 impl Marks<'_> {
@@ -40,13 +49,13 @@ impl Marks<'_> {
         let mut order: Vec<PkgId> = self.universe.all_packages().collect();
         self.sort_by_mention(&mut order);
         order.sort_by_key(|id| std::cmp::Reverse(scores.get(*id)));
-        let mut resolver = Resolver { marks: self, scores, tried: BTreeSet::new() };
+        let mut resolver = Resolver { marks: self, scores, tried: BTreeSet::new(), changed: false };
         for round in 0..MAX_ROUNDS {
-            let mut changed = false;
+            resolver.changed = false;
             for &id in &order {
-                changed |= resolver.investigate(id, round);
+                resolver.investigate(id, round);
             }
-            if !changed {
+            if !resolver.changed {
                 break;
             }
         }
@@ -59,185 +68,248 @@ impl Marks<'_> {
     /// Whether a version misses something critical or excludes something present.
     pub fn is_broken(&mut self, version: VerId) -> bool {
         let dependencies = self.dependencies(version);
-        let missing =
-            dependencies.positive.iter().any(|g| g.kind.is_critical() && !self.is_satisfied(g));
-        missing || !self.excluded_present(&dependencies).is_empty()
+        dependencies.positive.iter().any(|g| g.kind.is_critical() && !self.is_satisfied(g))
+            || dependencies.negative.iter().any(|n| self.excludes_something(n))
     }
 
-    /// The versions present that the version with these dependencies excludes.
-    fn excluded_present(&self, dependencies: &Dependencies) -> Vec<VerId> {
-        let targets = dependencies.negative.iter().flat_map(|n| n.targets.iter().copied());
-        targets.filter(|v| self.is_present(*v)).collect()
+    fn excludes_something(&self, negative: &Negative) -> bool {
+        negative.targets.iter().any(|v| self.is_present(*v))
     }
 }
 
 impl Resolver<'_, '_> {
-    /// Looks at one package; true if something was changed.
-    fn investigate(&mut self, id: PkgId, round: usize) -> bool {
-        let Some(version) = self.marks.state(id).install else { return false };
+    /// Looks at one package if it is broken.
+    fn investigate(&mut self, id: PkgId, round: usize) {
+        let Some(version) = self.marks.state(id).install else { return };
         if !self.marks.is_broken(version) {
-            return false;
+            return;
         }
         self.marks.log(|m| format!("Investigating ({round}) {}", m.universe.display(id)));
         let dependencies = self.marks.dependencies(version);
-        let mut changed = false;
         let mut kill = Vec::new();
-        for problem in self.problems(&dependencies) {
-            let done = match problem {
-                Problem::Missing(group) => self.fix_missing(id, group, &mut kill, &mut changed),
-                Problem::Excluded(others) => {
-                    self.fix_excluded(id, &others, &mut kill, &mut changed)
-                }
+        for problem in problems(&dependencies) {
+            let held_back = match problem {
+                Problem::Missing(group) => self.fix_missing(id, group, round, &mut kill),
+                Problem::Excluded(negative) => self.fix_excluded(id, negative, round, &mut kill),
             };
-            if done {
+            if held_back {
                 break;
             }
         }
-        changed | self.kill(id, &kill, round)
+        self.kill(id, &kill, round);
     }
 
-    /// Pre-Depends and Depends before Conflicts and Breaks, as apt lists them.
-    fn problems<'d>(&self, dependencies: &'d Dependencies) -> Vec<Problem<'d>> {
-        let mut found: Vec<Problem<'d>> = dependencies
-            .positive
-            .iter()
-            .filter(|group| group.kind.is_critical() && !self.marks.is_satisfied(group))
-            .map(Problem::Missing)
-            .collect();
-        for negative in &dependencies.negative {
-            let targets = negative.targets.iter().copied();
-            let present: Vec<_> = targets.filter(|v| self.marks.is_present(*v)).collect();
-            if !present.is_empty() {
-                found.push(Problem::Excluded(present));
-            }
-        }
-        found
-    }
-
-    /// A dependency that nothing present satisfies. True if the package was dealt with.
+    /// Tries the alternatives of a dependency. True if the package is done with.
     fn fix_missing(
         &mut self,
         id: PkgId,
         group: &Positive,
-        _kill: &mut [PkgId],
-        changed: &mut bool,
+        round: usize,
+        kill: &mut Vec<PkgId>,
     ) -> bool {
-        if self.marks.is_satisfied(group) {
-            return false;
-        }
-        if !self.marks.state(id).protected {
-            *changed = true;
-            self.hold_back(id);
-            return true;
-        }
+        let several = group.alternatives.len() > 1;
+        let killed = kill.len();
+        let mut keep = false;
         for alternative in &group.alternatives {
-            let mut targets = alternative.targets.clone();
-            targets.retain(|v| self.marks.is_candidate(*v));
-            for target in targets {
-                let package = self.marks.universe.package_of(target);
-                if self.reinstate(package) {
-                    let score = self.scores.get(id).min(self.scores.get(package));
-                    self.scores.set(package, score);
-                    *changed = true;
-                    return false;
+            if self.marks.is_satisfied(group) {
+                return false;
+            }
+            if alternative.targets.is_empty() && !self.marks.state(id).protected && !several {
+                self.keep(id);
+                return true;
+            }
+            let tried = self.try_targets(id, &alternative.targets, None, round, kill);
+            if tried == Tried::HeldBack {
+                keep = true;
+                if !several {
+                    return true;
                 }
+                // The other alternatives are looked at as if it were there.
+                let candidate = self.marks.state(id).candidate;
+                self.marks.set_install(id, candidate);
+            }
+        }
+        if several && kill.len() == killed && !self.marks.is_satisfied(group) {
+            let protected = self.marks.state(id).protected;
+            if keep {
+                self.keep(id);
+            } else if !protected {
+                self.marks.set_install(id, None);
+                self.changed = true;
             }
         }
         false
     }
 
-    /// Something present that the package excludes.
+    /// Deals with what the package excludes. True if the package is done with.
     fn fix_excluded(
         &mut self,
         id: PkgId,
-        others: &[VerId],
+        negative: &Negative,
+        round: usize,
         kill: &mut Vec<PkgId>,
-        changed: &mut bool,
     ) -> bool {
-        for &other in others {
-            let package = self.marks.universe.package_of(other);
-            if !self.marks.is_present(other) {
+        if !self.marks.excludes_something(negative) {
+            return false;
+        }
+        self.try_targets(id, &negative.targets, Some(negative), round, kill) == Tried::HeldBack
+    }
+
+    /// Weighs the package against each version that would satisfy a dependency, or
+    /// that it excludes (`negative`).
+    fn try_targets(
+        &mut self,
+        id: PkgId,
+        targets: &[VerId],
+        negative: Option<&Negative>,
+        round: usize,
+        kill: &mut Vec<PkgId>,
+    ) -> Tried {
+        for &target in targets {
+            let other = self.marks.universe.package_of(target);
+            if negative.is_some() && !self.marks.is_present(target) {
                 continue;
             }
-            if self.scores.get(id) <= self.scores.get(package) && !self.marks.state(id).protected {
-                *changed = true;
-                self.hold_back(id);
-                return true;
+            let satisfied_now = targets.iter().any(|v| {
+                let package = self.marks.universe.package_of(*v);
+                self.marks.state(package).current == Some(*v)
+            });
+            let weaker = self.scores.get(id) <= self.scores.get(other);
+            if weaker || (negative.is_none() && !satisfied_now) {
+                if !self.marks.state(id).protected {
+                    self.hold_back(id, other, round);
+                    return Tried::HeldBack;
+                }
+                if self.reinstate(other) {
+                    let score = self.scores.get(id).min(self.scores.get(other));
+                    self.scores.set(other, score);
+                    return Tried::Nothing;
+                }
+                continue;
             }
-            if self.scores.get(id) > self.scores.get(package)
-                && !self.marks.state(package).protected
+            let upgrade = self.marks.state(other).candidate;
+            if let Some(negative) = negative
+                && negative.is_breaks
+                && upgrade.is_some_and(|v| !negative.targets.contains(&v))
             {
-                kill.push(package);
+                self.marks.set_install(other, upgrade);
+                continue;
+            }
+            if self.marks.state(other).protected {
+                continue;
+            }
+            kill.push(other);
+            if negative.is_none() {
+                break;
             }
         }
-        false
+        Tried::Nothing
     }
 
-    /// Leaves a package as it was before; if that is broken, too, without it.
-    fn hold_back(&mut self, id: PkgId) {
+    /// Leaves a package as it was before.
+    fn keep(&mut self, id: PkgId) {
         let current = self.marks.state(id).current;
         self.marks.set_install(id, current);
-        if current.is_some_and(|version| self.marks.is_broken(version)) {
-            self.marks.set_install(id, None);
-        }
-        self.marks.log(|m| format!("Holding Back {}", m.universe.display(id)));
+        self.changed = true;
     }
 
-    /// Puts the candidate of a package back, and what it needs; all or nothing of it.
+    /// Leaves a package as it was before; if that is broken, too, upgrades it after
+    /// all or removes it.
+    fn hold_back(&mut self, id: PkgId, other: PkgId, round: usize) {
+        self.keep(id);
+        self.marks.log(|m| format!("Holding Back {}", m.universe.display(id)));
+        let broken = self.marks.state(id).current.is_some_and(|v| self.marks.is_broken(v));
+        if broken && !self.reinstate(id) {
+            self.marks.set_install(id, None);
+            if round > 1 && self.scores.get(other) > self.scores.get(id) {
+                self.scores.set(id, self.scores.get(other));
+            }
+        }
+    }
+
+    /// Marks the candidate of a package and, where they are missing, those that it
+    /// needs; only if that touches nothing protected.
     fn reinstate(&mut self, id: PkgId) -> bool {
         let state = self.marks.state(id);
         let Some(candidate) = state.candidate else { return false };
-        if state.protected || state.install == Some(candidate) || !self.tried.insert(id) {
+        if state.protected || self.tried.contains(&id) {
             return false;
         }
+        self.tried.insert(id);
         let before = state.install;
+        let is_new = state.current.is_none();
         self.marks.set_install(id, Some(candidate));
         let dependencies = self.marks.dependencies(candidate);
-        let holds = self.nothing_protected_is_excluded(&dependencies)
-            && dependencies
-                .positive
-                .iter()
-                .filter(|group| group.kind.is_critical())
-                .all(|group| self.reinstate_for(group));
-        if holds {
-            self.marks.state_mut(id).auto |= before.is_none();
+        let fits = problems(&dependencies).all(|problem| match problem {
+            Problem::Missing(group) => self.reinstate_one_of(group),
+            // Others are left to the next round.
+            Problem::Excluded(negative) => !self.excludes_protected(negative),
+        });
+        if fits {
+            self.marks.state_mut(id).auto |= is_new && before.is_none();
             self.marks.log(|m| format!("Re-Instated {}", m.universe.display(id)));
         } else {
-            self.marks.set_install(id, before);
+            let kept = self.marks.state(id).current.filter(|v| before == Some(*v));
+            self.marks.set_install(id, kept);
         }
-        holds
+        fits
     }
 
-    fn nothing_protected_is_excluded(&self, dependencies: &Dependencies) -> bool {
+    fn excludes_protected(&self, negative: &Negative) -> bool {
         let universe = self.marks.universe;
-        let excluded = self.marks.excluded_present(dependencies);
-        !excluded.into_iter().any(|v| self.marks.state(universe.package_of(v)).protected)
+        let protected = |v: &VerId| self.marks.state(universe.package_of(*v)).protected;
+        negative.targets.iter().any(|v| self.marks.is_present(*v) && protected(v))
     }
 
-    fn reinstate_for(&mut self, group: &Positive) -> bool {
-        if self.marks.is_satisfied(group) {
-            return true;
-        }
-        let targets: Vec<VerId> = group.targets().collect();
-        targets.into_iter().any(|target| {
-            self.marks.is_candidate(target)
-                && self.reinstate(self.marks.universe.package_of(target))
-        })
-    }
-
-    /// Removes what a higher score excludes.
-    fn kill(&mut self, id: PkgId, packages: &[PkgId], round: usize) -> bool {
-        if self.marks.state(id).install.is_none() {
-            return false;
-        }
-        for &package in packages {
-            self.marks.set_install(package, None);
-            self.marks.log(|m| format!("Fixing by remove of {}", m.universe.display(package)));
-            if round > 1 {
-                let score = self.scores.get(id).max(self.scores.get(package));
-                self.scores.set(package, score);
+    /// An alternative that fails is made good only by one put back after it.
+    fn reinstate_one_of(&mut self, group: &Positive) -> bool {
+        let mut fits = true;
+        for alternative in &group.alternatives {
+            if self.marks.is_satisfied(group) {
+                return fits;
+            }
+            fits = self.only_target(alternative).is_some_and(|package| self.reinstate(package));
+            if fits {
+                return true;
             }
         }
-        !packages.is_empty()
+        fits
     }
+
+    /// The package that an alternative stands for: that of its name, or its only
+    /// provider. It must have a candidate that satisfies.
+    fn only_target(&self, alternative: &Alternative) -> Option<PkgId> {
+        let universe = self.marks.universe;
+        let packages = packages_of(universe, alternative.targets.iter().copied());
+        let named = |id: &&PkgId| universe.package(**id).name == *alternative.name;
+        let package = match (packages.iter().find(named), packages.as_slice()) {
+            (Some(named), _) => *named,
+            (None, [only]) => *only,
+            _ => return None,
+        };
+        alternative.targets.iter().any(|v| self.marks.is_candidate(*v)).then_some(package)
+    }
+
+    /// Takes away what a higher score excludes.
+    fn kill(&mut self, id: PkgId, packages: &[PkgId], round: usize) {
+        if self.marks.state(id).install.is_none() {
+            return;
+        }
+        for &package in packages {
+            self.marks.log(|m| format!("Fixing via keep of {}", m.universe.display(package)));
+            let current = self.marks.state(package).current;
+            let excluded = current.is_some_and(|v| self.marks.state(package).install == Some(v));
+            self.marks.set_install(package, if excluded { None } else { current });
+            if round > 1 && self.scores.get(id) > self.scores.get(package) {
+                self.scores.set(package, self.scores.get(id));
+            }
+            self.changed = true;
+        }
+    }
+}
+
+/// The critical requirements in apt's order.
+fn problems(dependencies: &Dependencies) -> impl Iterator<Item = Problem<'_>> {
+    let positive = dependencies.positive.iter().filter(|group| group.kind.is_critical());
+    positive.map(Problem::Missing).chain(dependencies.negative.iter().map(Problem::Excluded))
 }
