@@ -48,7 +48,8 @@ impl Archives {
         fetch: FetchOptions,
     ) -> Result<Archives, BuildError> {
         let architecture = config.distribution.architecture.debian().to_owned();
-        let mut pins = Pins::new(&architecture);
+        let native = native(&architecture)?;
+        let mut pins = Pins::new(&native);
         let mut own = Vec::new();
         let mut replaces = false;
         let mut roots = Vec::new();
@@ -58,7 +59,7 @@ impl Archives {
                 .iter()
                 .any(|name| etc.join("sources.list.d").join(name).exists());
             own.extend(SourceList::read_strict(&etc)?);
-            if let Some(more) = Some(Pins::read(&etc, &architecture)?).filter(|_| etc.exists()) {
+            if let Some(more) = Some(Pins::read(&etc, &native)?).filter(|_| etc.exists()) {
                 pins = more;
             }
             roots.push(tree.source.clone());
@@ -208,6 +209,10 @@ impl Archives {
     pub fn architecture(&self) -> &str {
         &self.architecture
     }
+}
+
+fn native(architecture: &str) -> Result<Architecture, BuildError> {
+    Architecture::new(architecture).map_err(|e| BuildError::Image(e.to_string()))
 }
 
 fn key(package: &LockedPackage) -> Key {

@@ -15,8 +15,9 @@
 //! - A package without `preinst` has nothing that could see what is configured
 //!   when it is laid out. It is laid out with the last batch, or earlier if a
 //!   `preinst` of a later batch has it among its Pre-Depends (closed over Depends).
-//! - A package with `preinst` belongs to a batch after that of its Pre-Depends.
-//!   All `preinst` of a batch run, then all its files are laid out.
+//! - A package with `preinst` belongs to a batch after that of its Pre-Depends: the
+//!   last one, unless a later `preinst` waits for it. All `preinst` of a batch run,
+//!   then all its files are laid out.
 //!
 //! So batches = 1 + the longest chain of Pre-Depends through packages with a
 //! `preinst`, two as a rule. Every batch but the last is configured before the
@@ -258,11 +259,15 @@ impl<'a> Planner<'a> {
         loop {
             let mut changed = Vec::new();
             for i in indices.clone().filter(|i| !bootstrap.contains(i)) {
+                let with = self.needs[i].iter().map(|n| levels[*n]).max().unwrap_or(0);
                 let level = match early.get(&i) {
+                    // It is configured in its batch if another waits for it: what it
+                    // depends on must be there by then.
                     Some(before) => {
-                        before.iter().map(|b| levels[*b] + 1).max().unwrap_or(first).max(first)
+                        let after = before.iter().map(|b| levels[*b] + 1).max().unwrap_or(first);
+                        after.max(first).max(if needed.contains(&i) { with } else { 0 })
                     }
-                    None => self.needs[i].iter().map(|n| levels[*n]).max().unwrap_or(0),
+                    None => with,
                 };
                 if level > levels[i] {
                     levels[i] = level;
@@ -278,7 +283,9 @@ impl<'a> Planner<'a> {
             }
         }
         let last = levels.iter().copied().max().unwrap_or(0);
-        for i in indices.filter(|i| !needed.contains(i) && !early.contains_key(i)) {
+        // What no script waits for is laid out last, beside all that it depends on: a
+        // batch that is configured holds only what can be.
+        for i in indices.filter(|i| !needed.contains(i)) {
             levels[i] = last;
         }
         Ok(levels)
@@ -450,6 +457,24 @@ mod tests {
         );
         let text = postcard::to_allocvec(&plan).unwrap();
         assert_eq!(postcard::from_bytes::<InstallPlan>(&text).unwrap(), plan);
+    }
+
+    #[test]
+    fn a_batch_that_is_configured_holds_only_what_can_be() {
+        let shelf = Shelf::new();
+        let packages = [
+            package(&shelf, "a", "Pre-Depends: b\n", true),
+            package(&shelf, "b", "Pre-Depends: c\n", true),
+            package(&shelf, "c", "", true),
+            // Has a script that nobody waits for, and needs what is laid out last.
+            package(&shelf, "early", "Depends: late\n", true),
+            package(&shelf, "late", "Depends: a\n", false),
+        ];
+        let plan = plan_install(&Database::new("amd64"), &packages).unwrap();
+        assert_eq!(
+            shown(&plan, &packages),
+            ["!c", "c", "-a !b", "b", "-a !a !early", "a+late+early", "-a"]
+        );
     }
 
     #[test]

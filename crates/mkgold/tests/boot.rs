@@ -1,0 +1,149 @@
+//! Real images, built by the real binary, booted to the end of their first boot.
+//!
+//! Needs the oracle root (QEMU, OVMF) and a Debian mirror: `cargo xtask boot`.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use testkit::oracle;
+use vm::{Accelerator, Boot, Console, Firmware, Machine};
+
+/// How long a boot under QEMU's translator may take on a loaded machine.
+const BOOT: Duration = Duration::from_secs(400);
+/// How long a command in the guest may take.
+const COMMAND: Duration = Duration::from_secs(120);
+const PASSWORD: &str = "golden";
+
+fn mkgold() -> PathBuf {
+    std::env::var_os("MKGOLD_BINARY")
+        .map_or_else(|| env!("CARGO_BIN_EXE_mkgold").into(), Into::into)
+}
+
+fn example(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples").join(name)
+}
+
+/// Builds an example into `output`; the cache is shared by all tests.
+fn build(name: &str, output: &Path, more: &[&str]) -> PathBuf {
+    let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache");
+    let mut command = Command::new(mkgold());
+    command.arg("-C").arg(example(name)).arg("--output-directory").arg(output);
+    command.arg("--cache-directory").arg(cache).args(more).args(["--force", "build"]);
+    let status = command.status().expect("mkgold runs");
+    assert!(status.success(), "{command:?}: {status}");
+    let image = |e: &std::fs::DirEntry| e.path().extension().is_some_and(|x| x == "raw");
+    let mut found = std::fs::read_dir(output).unwrap().map(Result::unwrap).filter(image);
+    found.next().expect("a disk image").path()
+}
+
+/// Boots a disk through UEFI firmware.
+fn boot(dir: &Path, disk: &Path) -> Console {
+    let variables = dir.join("variables.fd");
+    if !variables.exists() {
+        std::fs::copy(oracle::root().join("usr/share/OVMF/OVMF_VARS_4M.fd"), &variables).unwrap();
+    }
+    let code = "/usr/share/OVMF/OVMF_CODE_4M.fd".into();
+    let firmware = Boot::Uefi(Firmware { code, variables });
+    let machine = Machine::new(Accelerator::Tcg, firmware, disk);
+    let mut command = oracle::command("qemu-system-x86_64", &[dir]);
+    command.args(machine.arguments()).stdin(Stdio::piped()).stdout(Stdio::piped());
+    Console::new(command.spawn().expect("QEMU starts")).expect("QEMU has pipes")
+}
+
+/// The identity of a machine: machine ID and host key.
+fn identity(console: &mut Console) -> (String, String) {
+    let id = console.run("cat /etc/machine-id", COMMAND).unwrap();
+    let key = console.run("cat /etc/ssh/ssh_host_ed25519_key.pub", COMMAND).unwrap();
+    (id.trim().to_owned(), key.trim().to_owned())
+}
+
+/// What must hold on every finished boot.
+fn check_healthy(console: &mut Console) {
+    let state = console.status("systemctl is-system-running --wait", BOOT).unwrap();
+    let failed = console.run("systemctl --failed --plain --no-legend", COMMAND).unwrap();
+    assert_eq!(state.1.trim(), "running", "failed units: {failed}");
+    assert_eq!(console.run("dpkg --audit", COMMAND).unwrap(), "");
+}
+
+fn power_off(mut console: Console) {
+    console.send("systemctl poweroff\n").unwrap();
+    console.wait_end(BOOT).unwrap();
+}
+
+fn grow(disk: &Path) {
+    let file = std::fs::File::options().write(true).open(disk).unwrap();
+    file.set_len(4 << 30).unwrap();
+}
+
+#[test]
+#[ignore = "boot: builds and boots real images"]
+fn two_clones_of_a_server_boot_grow_and_differ() {
+    let work = tempfile::tempdir().unwrap();
+    let password = format!("--root-password={PASSWORD}");
+    let image = build("server", &work.path().join("out"), &[&password]);
+    let mut identities = Vec::new();
+    for name in ["one", "two"] {
+        let dir = work.path().join(name);
+        std::fs::create_dir(&dir).unwrap();
+        let disk = dir.join("disk.raw");
+        std::fs::copy(&image, &disk).unwrap();
+        grow(&disk);
+        let mut console = boot(&dir, &disk);
+        console.login(PASSWORD, BOOT).unwrap();
+        check_healthy(&mut console);
+        let first = console.run("systemctl is-active first-boot-complete.target", COMMAND);
+        assert_eq!(first.unwrap().trim(), "active");
+        let size = console.run("df --output=size -B1 / | tail -n 1", COMMAND).unwrap();
+        assert!(size.trim().parse::<u64>().unwrap() > 3 << 30, "the root grew: {size}");
+        identities.push(identity(&mut console));
+        power_off(console);
+        // The second boot is not a first boot, and the identity stays.
+        if name == "two" {
+            let mut console = boot(&dir, &disk);
+            console.login(PASSWORD, BOOT).unwrap();
+            check_healthy(&mut console);
+            let first = console.status("systemctl is-active first-boot-complete.target", COMMAND);
+            assert_eq!(first.unwrap().1.trim(), "inactive");
+            assert_eq!(identity(&mut console), identities[1]);
+            power_off(console);
+        }
+    }
+    assert_ne!(identities[0].0, identities[1].0, "machine IDs");
+    assert_ne!(identities[0].1, identities[1].1, "host keys");
+    assert_eq!(identities[0].0.len(), 32, "the machine ID is committed");
+}
+
+#[test]
+#[ignore = "boot: builds and boots real images"]
+fn a_bookworm_uki_boots_without_a_boot_loader() {
+    let work = tempfile::tempdir().unwrap();
+    let password = format!("--root-password={PASSWORD}");
+    let disk = build("uki-only", &work.path().join("out"), &[&password]);
+    grow(&disk);
+    let mut console = boot(&work.path().join("out"), &disk);
+    console.login(PASSWORD, BOOT).unwrap();
+    check_healthy(&mut console);
+    let release =
+        console.run(". /etc/os-release; echo $ID $VERSION_ID $IMAGE_ID", COMMAND).unwrap();
+    assert_eq!(release.trim(), "debian 12 uki");
+    power_off(console);
+}
+
+#[test]
+#[ignore = "boot: builds real images"]
+fn equal_inputs_give_equal_bytes() {
+    let work = tempfile::tempdir().unwrap();
+    let password = format!("--root-password={PASSWORD}");
+    let mut images = Vec::new();
+    // Another directory, another number of threads, and no cached tree.
+    for (name, threads) in [("a", "1"), ("b/deeper", "2")] {
+        let more = [&password, "--threads", threads, "--force"];
+        images.push(build("server", &work.path().join(name), &more));
+    }
+    let hash = |path: &PathBuf| {
+        let output = Command::new("sha256sum").arg(path).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()[..64].to_owned()
+    };
+    assert_eq!(hash(&images[0]), hash(&images[1]));
+}
