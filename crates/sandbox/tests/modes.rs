@@ -234,6 +234,8 @@ mkdir -p jail/bin jail/srv; ln /bin/probe jail/bin/probe; echo >jail/real; chown
 env MKGOLD_SANDBOX_TEST_ROLE=probe "PROBE=own /srv/abs 79" chroot jail /bin/probe; show jail/real
 (cd jail/srv; env MKGOLD_SANDBOX_TEST_ROLE=probe "PROBE=own ../srv/abs 80" chroot .. /bin/probe); show jail/real; rm -r jail/bin
 sync; sync f3
+exec 4<f3; readlink /proc/self/exe /proc/self/fd/4; stat -Lc %u:%a /dev/fd/4; chmod 600 /proc/self/fd/4; cat /dev/fd/4 </dev/null; exec 4<&-
+show f3; test -r /proc/self/fd/0; echo to stderr >/dev/stderr; touch -d @9 /proc/self/fd/1 || true
 for i in 1 2 3 4 5 6 7 8 9; do echo $i >cycle; chown $i:$i cycle; rm cycle; done; echo >cycle; show cycle
 chmod 0 d/mine; cat d/mine; mkdir -m 0 dark; echo in >dark/in; chmod 0 dark
 exec 3>opened; rm opened; echo x >&3; exec 3>&-
@@ -403,6 +405,9 @@ fn check_known_values(name: &str, text: &str) {
         "        1234",
         "        5678",
         "        1000",
+        "/bin/readlink",
+        "/srv/f3",
+        "stderr: to stderr",
         "reached false",
         "injected",
         "the input",

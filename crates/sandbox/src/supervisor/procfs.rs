@@ -11,6 +11,7 @@ use std::os::fd::{AsFd, AsRawFd};
 use super::Worker;
 use super::place::of_self;
 use super::tracee::Tracee;
+use super::xattr::{NAME_MAX, put};
 use crate::seccomp::abi::Sys;
 use crate::seccomp::notify::{self, Reply};
 use crate::sys::{self, check, errno};
@@ -30,9 +31,21 @@ fn path_argument(sys: Sys, t: &Tracee<'_>) -> Option<(u64, bool)> {
         Readlinkat => (t.arg(1), false),
         Faccessat | Fchmodat => (t.arg(1), true),
         Utimensat => (t.arg(1), follow(t.int(3), nofollow)),
+        Setxattr | Getxattr | Listxattr | Removexattr => (t.arg(0), true),
         Linkat => (t.arg(1), !follow(t.int(4), libc::AT_SYMLINK_FOLLOW)),
         _ => return None,
     })
+}
+
+/// Calls on `/proc` itself that only want to know what kind of file system it is.
+fn asks_whether(sys: Sys, t: &Tracee<'_>) -> bool {
+    let only_path = |flags: i32| flags & libc::O_PATH != 0;
+    match sys {
+        Sys::Statfs => true,
+        Sys::Open => only_path(t.fd(1)),
+        Sys::Openat => only_path(t.fd(2)),
+        _ => false,
+    }
 }
 
 impl Worker {
@@ -44,7 +57,11 @@ impl Worker {
             return None;
         }
         let path = t.path(address)?;
-        let below = of_self(path.to_bytes(), follow)?;
+        let below = match path.to_bytes() {
+            // How programs find out whether there is a /proc.
+            b"/proc" | b"/proc/" if asks_whether(sys, t) => b"..".to_vec(),
+            path => of_self(path, follow)?,
+        };
         let link = self.resolver.proc_path(t, &below)?;
         let (proc, name) = (self.resolver.proc().as_raw_fd(), link.as_ptr());
         // SAFETY (all calls): a live descriptor and a terminated path.
@@ -54,6 +71,12 @@ impl Worker {
             Readlink | Readlinkat => return self.read_own_link(sys, t, &link),
             Statfs => return Some(self.statfs_own(t, &link)),
             Linkat => return self.link_own(t, &link),
+            Setxattr => return self.set_xattr(sys, t).or_else(|| self.set_own_xattr(t, &link)),
+            Getxattr => return self.get_xattr(sys, t).or_else(|| self.get_own_xattr(t, &link)),
+            Listxattr => return self.list_xattr(sys, t).or_else(|| self.list_own_xattr(t, &link)),
+            Removexattr => {
+                return self.remove_xattr(sys, t).or_else(|| self.remove_own_xattr(t, &link));
+            }
             // SAFETY: see above.
             Access => unsafe { libc::faccessat(proc, name, t.fd(1), 0) },
             // SAFETY: see above.
@@ -139,6 +162,53 @@ impl Worker {
         let done =
             unsafe { libc::linkat(proc, link.as_ptr(), parent.as_raw_fd(), name.as_ptr(), flags) };
         Some(reply_of(done.into()))
+    }
+
+    /// Calls `f` with a path, good for this thread, of the file behind the link.
+    fn with_own<T>(
+        &self,
+        link: &CStr,
+        f: impl FnOnce(&CStr) -> std::io::Result<T>,
+    ) -> std::io::Result<T> {
+        let fd = sys::open_path(self.resolver.proc().as_raw_fd(), link, libc::O_PATH, 0)?;
+        self.resolver.with_path(fd.as_fd(), f)
+    }
+
+    fn set_own_xattr(&self, t: &Tracee<'_>, link: &CStr) -> Option<Reply> {
+        let name = t.string(t.arg(1), NAME_MAX)?;
+        let len = usize::try_from(t.arg(3)).ok().filter(|len| *len <= sys::XATTR_MAX)?;
+        let value = t.read(t.arg(2), len)?;
+        let done = self.with_own(link, |path| {
+            let (path, name, flags) = (path.as_ptr(), name.as_ptr(), t.fd(4));
+            // SAFETY: terminated strings; value and its length belong together.
+            let done = unsafe { libc::setxattr(path, name, value.as_ptr().cast(), len, flags) };
+            check(done.into())
+        });
+        Some(done.map_or_else(|e| Reply::Errno(errno(&e)), |_| Reply::Value(0)))
+    }
+
+    fn get_own_xattr(&self, t: &Tracee<'_>, link: &CStr) -> Option<Reply> {
+        let name = t.string(t.arg(1), NAME_MAX)?;
+        Some(match self.with_own(link, |path| sys::get_xattr(path, &name)) {
+            Ok(value) => put(t, &value, t.arg(2), t.arg(3)),
+            Err(e) => Reply::Errno(errno(&e)),
+        })
+    }
+
+    fn list_own_xattr(&self, t: &Tracee<'_>, link: &CStr) -> Option<Reply> {
+        Some(match self.with_own(link, sys::list_xattr) {
+            Ok(names) => {
+                let list: Vec<u8> = names.into_iter().flat_map(|n| [n, vec![0]].concat()).collect();
+                put(t, &list, t.arg(1), t.arg(2))
+            }
+            Err(e) => Reply::Errno(errno(&e)),
+        })
+    }
+
+    fn remove_own_xattr(&self, t: &Tracee<'_>, link: &CStr) -> Option<Reply> {
+        let name = t.string(t.arg(1), NAME_MAX)?;
+        let done = self.with_own(link, |path| sys::remove_xattr(path, &name));
+        Some(done.map_or_else(|e| Reply::Errno(errno(&e)), |()| Reply::Value(0)))
     }
 
     fn set_own_times(&self, t: &Tracee<'_>, link: &CString) -> Option<Reply> {

@@ -19,7 +19,7 @@ use crate::seccomp::notify::Reply;
 use crate::sys::{self, XATTR_MAX, check, errno};
 
 /// The kernel's limit for a name, its NUL included.
-const NAME_MAX: usize = 256;
+pub(super) const NAME_MAX: usize = 256;
 const CREATE: u32 = 1;
 const REPLACE: u32 = 2;
 
@@ -200,7 +200,7 @@ fn answer(t: &Tracee<'_>, value: &[u8]) -> Reply {
 }
 
 /// `getxattr(2)`: size 0 asks for the size, a buffer too small is `ERANGE`.
-fn put(t: &Tracee<'_>, value: &[u8], buffer: u64, size: u64) -> Reply {
+pub(super) fn put(t: &Tracee<'_>, value: &[u8], buffer: u64, size: u64) -> Reply {
     if size == 0 {
         return Reply::Value(value.len() as i64);
     }
