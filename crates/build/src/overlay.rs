@@ -77,7 +77,7 @@ fn add_file(
     let options = Options { owners: Owners::Root, mtime: Some(epoch), xattrs: true };
     let all = tree::dir::read(parent, &options)?;
     let name = TreePath::new(file.file_name().unwrap_or_default().as_encoded_bytes())?;
-    let node = all.get(&name).cloned().ok_or_else(|| tree::TreeError::NotFound(name))?;
+    let node = all.get(&name).cloned().ok_or(tree::TreeError::NotFound(name))?;
     let path = tree.resolve(target).map_err(tree::TreeError::from)?;
     if let Some(parent) = path.parent() {
         tree.make_dirs(&parent)?;

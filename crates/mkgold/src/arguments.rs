@@ -38,8 +38,6 @@ pub struct Arguments {
     pub offline: bool,
     /// `--update`: of `lock`.
     pub update: bool,
-    /// `--verify`: build twice and compare.
-    pub verify: bool,
     /// `--privilege`: one way to run the sandbox.
     pub privilege: Option<String>,
     /// `--threads`.
@@ -69,7 +67,6 @@ impl Arguments {
             locked: flag("locked"),
             offline: flag("offline"),
             update: flag("update"),
-            verify: flag("verify"),
             privilege: matches.get_one::<String>("privilege").cloned(),
             threads: matches.get_one::<usize>("threads").copied(),
             settings: settings(matches),
@@ -135,7 +132,6 @@ fn own_options() -> Vec<Arg> {
         flag("locked", "Fail if mkgold.lock is missing or does not fit the configuration"),
         flag("offline", "Use what is in the cache; no network"),
         flag("update", "With lock: choose the newest versions"),
-        flag("verify", "Build twice and name the first difference"),
         Arg::new("threads")
             .long("threads")
             .value_name("N")
