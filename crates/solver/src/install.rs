@@ -46,7 +46,8 @@ impl Marks<'_> {
             self.discard_candidate(id);
             return false;
         }
-        if !self.clear_the_way(candidate, depth) {
+        let protect = protect || self.state(id).protected;
+        if !self.clear_the_way(candidate, depth) && !protect {
             return false;
         }
         if !already {
@@ -57,7 +58,10 @@ impl Marks<'_> {
                 self.reasons.insert(id, why.clone());
             }
         }
-        self.state_mut(id).protected |= protect;
+        if protect {
+            self.state_mut(id).protected = true;
+            self.bar_excluded(candidate);
+        }
         self.log(|marks| format!("{:depth$}MarkInstall {}", "", marks.universe.display(id)));
         self.state_mut(id).walking += 1;
         let done = self.install_dependencies(id, candidate, depth);
@@ -108,6 +112,18 @@ impl Marks<'_> {
             self.set_install(package, None);
         }
         true
+    }
+
+    /// What a protected version excludes cannot be chosen any longer.
+    fn bar_excluded(&mut self, version: VerId) {
+        let dependencies = self.dependencies(version);
+        for target in dependencies.negative.iter().flat_map(|n| n.targets.iter().copied()) {
+            let state = self.state_mut(self.universe.package_of(target));
+            if state.install.is_none() && state.candidate == Some(target) {
+                state.candidate = None;
+                state.protected = true;
+            }
+        }
     }
 
     /// A candidate that turned out not to be installable is none any longer.

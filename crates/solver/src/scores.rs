@@ -1,11 +1,11 @@
 //! How much each package matters when two cannot be together.
 //!
-//! A package counts for its priority, for each package that needs or recommends it,
-//! and for what those count; essential packages and those asked for count for far
+//! A package counts for its priority, for each package that needs or recommends it
+//! (against it: for each that excludes it), and for what those count; essential packages and those asked for count for far
 //! more than anything else can add up to. (Compared with
 //! `apt-get -s -o Debug::pkgProblemResolver::ShowScores=true`.)
 
-use debian::Priority;
+use debian::{Constraint, Priority};
 
 use crate::marks::Marks;
 use crate::universe::{PkgId, VerId};
@@ -48,9 +48,13 @@ impl Scores {
         for &(id, version) in &present {
             let record = marks.universe.record(version);
             let stays = marks.state(id).current.is_some() && marks.state(id).candidate.is_some();
-            scores.add(id, of_priority(record.priority) + i64::from(stays));
+            let essential = if record.essential { 100 } else { 0 };
+            scores.add(id, of_priority(record.priority) + essential + i64::from(stays));
             for target in marks.named_targets(version) {
                 scores.add(target, 1);
+            }
+            for target in marks.named_excluded(version) {
+                scores.add(target, -1);
             }
         }
         let first = Self(scores.0.clone());
@@ -93,6 +97,21 @@ impl Scores {
 }
 
 impl Marks<'_> {
+    /// The packages that a version's Conflicts and Breaks name.
+    fn named_excluded(&mut self, version: VerId) -> Vec<PkgId> {
+        let record = self.universe.record(version);
+        let arch = &self.universe.package(self.universe.package_of(version)).arch;
+        let relations = record.conflicts.relations().chain(record.breaks.relations());
+        let fits = |id: &PkgId, constraint: Option<Constraint<'_>>| {
+            let Some(constraint) = constraint else { return true };
+            let installed = self.state(*id).install;
+            installed.is_some_and(|v| constraint.matches(&self.universe.record(v).version))
+        };
+        relations
+            .filter_map(|r| self.universe.find(r.name, arch).filter(|id| fits(id, r.constraint)))
+            .collect()
+    }
+
     /// The packages that the alternatives of a version's dependencies name, once for
     /// each time they are named.
     fn named_targets(&mut self, version: VerId) -> Vec<PkgId> {
