@@ -1,6 +1,6 @@
 //! Developer tasks: `cargo xtask TASK`.
 //!
-//! `test` is everything CI runs, and what the README's second command is. Each
+//! `test` is what CI runs, and what the README's second command is. Each
 //! ring is a task of its own. Nothing here needs root or a tool of the host
 //! beyond Rust and a C compiler: the oracles come from Debian by mkgold itself.
 
@@ -13,11 +13,11 @@ use std::time::Instant;
 type Task = (&'static str, &'static str, fn() -> Result<(), String>);
 
 const TASKS: &[Task] = &[
-    ("test", "everything: lint, quick, oracle, boot", rings::all),
+    ("test", "what CI runs: lint, quick, oracles, boot", rings::all),
     ("lint", "rustfmt, clippy, licences, generated pages", rings::lint),
     ("quick", "unit and table tests (under two minutes)", rings::quick),
     ("oracles", "build the root file system with the original tools", rings::oracles),
-    ("oracle", "comparisons with the original tools", rings::oracle),
+    ("oracle", "comparisons with the original tools (long; not in CI)", rings::oracle),
     ("boot", "build real images and boot them in QEMU", rings::boot),
 ];
 
