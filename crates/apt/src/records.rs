@@ -1,7 +1,7 @@
 //! Records of an index in a form that is read back in a few hundredths of a second.
 //!
 //! ```text
-//! magic, version, five tables of strings, the records
+//! magic, version, six tables of strings, the records
 //! table:   count u32, length u32 each, bytes together (UTF-8)
 //! records: count u32, then for each a fixed number of u32 (places in the tables,
 //!          0 for none), size u64, installed size u64, SHA-256, flags
@@ -22,7 +22,7 @@ use debian::{
 };
 
 /// Changes whenever the layout, or what `debian` reads from a stanza, does.
-pub const FORMAT: &str = "mkgold-records-1";
+pub const FORMAT: &str = "mkgold-records-2";
 
 /// Places in the tables per record.
 const PLACES: usize = 17;
@@ -62,13 +62,14 @@ fn put(out: &mut Vec<u8>, number: usize) {
     out.extend_from_slice(&number.to_le_bytes());
 }
 
-/// The five tables.
+/// The six tables.
 #[derive(Default)]
 struct Tables<'a> {
     names: Table<'a>,
     versions: Table<'a>,
     architectures: Table<'a>,
     relations: Table<'a>,
+    sections: Table<'a>,
     texts: Table<'a>,
 }
 
@@ -102,7 +103,7 @@ pub fn encode(records: &[Arc<PackageRecord>]) -> Vec<u8> {
         places[12] = record.filename.as_deref().map_or(0, |f| tables.texts.place(f));
         places[13] = tables.texts.place(&record.source);
         places[14] = tables.versions.place(record.source_version.as_str());
-        places[15] = tables.texts.place(&record.section);
+        places[15] = tables.sections.place(&record.section);
         places[16] = if tasks.is_empty() { 0 } else { tables.texts.place(tasks) };
         places.iter().for_each(|place| body.extend_from_slice(&place.to_le_bytes()));
         body.extend_from_slice(&record.size.to_le_bytes());
@@ -111,8 +112,10 @@ pub fn encode(records: &[Arc<PackageRecord>]) -> Vec<u8> {
         body.extend_from_slice(&flags_of(record));
     }
     let mut out = FORMAT.as_bytes().to_vec();
-    let Tables { names, versions, architectures, relations, texts } = tables;
-    [names, versions, architectures, relations, texts].iter().for_each(|t| t.write(&mut out));
+    let Tables { names, versions, architectures, relations, sections, texts } = tables;
+    [names, versions, architectures, relations, sections, texts]
+        .iter()
+        .for_each(|t| t.write(&mut out));
     put(&mut out, records.len());
     out.extend_from_slice(&body);
     out
@@ -150,33 +153,34 @@ pub fn decode(bytes: &[u8]) -> Option<Vec<Arc<PackageRecord>>> {
     let versions = reader.table()?;
     let architectures = reader.table()?;
     let relations = reader.table()?;
+    let sections = reader.table()?;
     let texts = reader.table()?;
     let count = reader.number()?;
     let body = reader.bytes;
     if body.len() != count.checked_mul(RECORD)? {
         return None;
     }
-    // Checking dependency fields is most of the work: one thread for them alone.
+    // Checking dependency fields is most of the work: the larger part of them for one
+    // thread, the rest and all else for the other.
+    let (most, rest) = relations.split(5, 8)?;
     let columns = std::thread::scope(|scope| {
-        let relations = scope.spawn(|| relations.column::<Relations>());
-        let names = names.column::<PackageName>();
-        let versions = versions.column::<Version>();
-        let architectures = architectures.column::<Architecture>();
-        let texts = texts.column::<Arc<str>>();
-        Some(Columns {
-            names: names?,
-            versions: versions?,
-            architectures: architectures?,
-            relations: relations.join().ok()??,
-            texts: texts?,
-        })
+        let most = scope.spawn(|| most.column::<Relations>());
+        let (names, versions, texts) = (names.column(), versions.column(), texts.column());
+        let rest = rest.column::<Relations>();
+        let mut relations = most.join().ok()??;
+        relations.extend(rest?);
+        Some(Columns { names: names?, versions: versions?, relations, texts: texts? })
     })?;
-    let (first, second) = body.split_at(count / 2 * RECORD);
     let records = |part: &[u8]| {
-        part.chunks_exact(RECORD)
-            .map(|r| columns.record(r).map(Arc::new))
-            .collect::<Option<Vec<_>>>()
+        let hot = Hot {
+            architectures: architectures.column()?,
+            sections: sections.column()?,
+            nothing: Relations::try_from(Arc::from("")).ok()?,
+        };
+        let records = part.chunks_exact(RECORD).map(|raw| columns.record(raw, &hot).map(Arc::new));
+        records.collect::<Option<Vec<_>>>()
     };
+    let (first, second) = body.split_at(count / 2 * RECORD);
     let (first, second) = std::thread::scope(|scope| {
         let second = scope.spawn(|| records(second));
         (records(first), second.join().ok().flatten())
@@ -214,18 +218,33 @@ impl<'a> Reader<'a> {
     }
 }
 
+fn length_of(raw: &[u8]) -> Option<usize> {
+    Some(u32::from_le_bytes(raw.try_into().ok()?) as usize)
+}
+
+fn sum_of(lengths: &[u8]) -> Option<usize> {
+    lengths.chunks_exact(4).try_fold(0_usize, |sum, raw| sum.checked_add(length_of(raw)?))
+}
+
 /// A table as it stands in the file.
 struct Strings<'a> {
     lengths: &'a [u8],
     text: &'a str,
 }
 
-impl Strings<'_> {
+impl<'a> Strings<'a> {
+    /// The first `part` of `whole` parts of the strings, and the others.
+    fn split(&self, part: usize, whole: usize) -> Option<(Strings<'a>, Strings<'a>)> {
+        let count = self.lengths.len() / 4 * part / whole;
+        let (first, second) = self.lengths.split_at_checked(count * 4)?;
+        let (head, tail) = self.text.split_at_checked(sum_of(first)?)?;
+        Some((Strings { lengths: first, text: head }, Strings { lengths: second, text: tail }))
+    }
+
     fn column<T: TryFrom<Arc<str>>>(&self) -> Option<Vec<T>> {
         let mut rest = self.text;
         let next = |raw: &[u8]| {
-            let length = u32::from_le_bytes(raw.try_into().ok()?) as usize;
-            let (text, after) = rest.split_at_checked(length)?;
+            let (text, after) = rest.split_at_checked(length_of(raw)?)?;
             rest = after;
             T::try_from(Arc::from(text)).ok()
         };
@@ -237,18 +256,29 @@ impl Strings<'_> {
 struct Columns {
     names: Vec<PackageName>,
     versions: Vec<Version>,
-    architectures: Vec<Architecture>,
     relations: Vec<Relations>,
     texts: Vec<Arc<str>>,
 }
 
+/// What nearly every record refers to. Each thread has its own: counting references
+/// to a shared one from two processors would take longer than all the rest.
+struct Hot {
+    architectures: Vec<Architecture>,
+    sections: Vec<Arc<str>>,
+    /// The empty dependency field.
+    nothing: Relations,
+}
+
 impl Columns {
-    fn record(&self, raw: &[u8]) -> Option<PackageRecord> {
+    fn record(&self, raw: &[u8], hot: &Hot) -> Option<PackageRecord> {
         let place = |n: usize| {
             let bytes = raw.get(n * 4..n * 4 + 4)?.try_into().ok()?;
             (u32::from_le_bytes(bytes) as usize).checked_sub(1)
         };
-        let relations = |n| self.relations.get(place(n)?).cloned();
+        let relations = |n| {
+            let found = self.relations.get(place(n)?)?;
+            Some(if found.as_str().is_empty() { hot.nothing.clone() } else { found.clone() })
+        };
         let text = |n| self.texts.get(place(n)?).cloned();
         let rest = &raw[PLACES * 4..];
         let number = |at: usize| Some(u64::from_le_bytes(rest.get(at..at + 8)?.try_into().ok()?));
@@ -266,7 +296,7 @@ impl Columns {
         Some(PackageRecord {
             name: self.names.get(place(0)?)?.clone(),
             version: self.versions.get(place(1)?)?.clone(),
-            architecture: self.architectures.get(place(2)?)?.clone(),
+            architecture: hot.architectures.get(place(2)?)?.clone(),
             depends: relations(3)?,
             pre_depends: relations(4)?,
             recommends: relations(5)?,
@@ -279,7 +309,7 @@ impl Columns {
             filename: text(12),
             source: text(13)?,
             source_version: self.versions.get(place(14)?)?.clone(),
-            section: text(15)?,
+            section: hot.sections.get(place(15)?)?.clone(),
             tasks: tasks.unwrap_or_default(),
             size: number(0)?,
             installed_size: number(8)?,

@@ -1,5 +1,6 @@
-//! Names are resolved in a root that holds this static binary and three files: no
-//! loader, no libc, no NSS modules. Needs namespaces (root, or unprivileged ones).
+//! What needs namespaces (root, or unprivileged ones): names are resolved in a root
+//! that holds this static binary and three files (no loader, no libc, no NSS modules),
+//! and a cache on a file system that is full.
 
 mod common;
 
@@ -8,7 +9,7 @@ use std::os::fd::AsRawFd;
 use std::process::Command;
 
 use apt::fetch::Fetcher;
-use apt::{Cache, Uri};
+use apt::{Cache, FetchError, PackageFile, Uri};
 use common::server::Server;
 
 const CHILD: &str = "MKGOLD_TEST_EMPTY_ROOT";
@@ -41,6 +42,50 @@ fn names_resolve_in_an_empty_root_whatever_nsswitch_says() {
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{text}\n{errors}");
     assert!(text.contains("1 passed"), "{text}");
+}
+
+/// The directory of the small file system.
+const SMALL: &str = "MKGOLD_TEST_SMALL_DISK";
+
+#[test]
+#[ignore = "oracle"]
+fn a_full_disk_is_said_and_the_download_goes_on_when_there_is_room() {
+    if let Some(dir) = std::env::var_os(SMALL) {
+        return on_small_disk(std::path::Path::new(&dir));
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let script = "mount -t tmpfs -o size=256k none \"$1\" && exec \"$2\" --ignored --exact \
+                  a_full_disk_is_said_and_the_download_goes_on_when_there_is_room";
+    let mut command = Command::new("unshare");
+    command.args(["--user", "--map-root-user", "--mount", "--", "sh", "-c", script, "sh"]);
+    command.arg(dir.path()).arg(std::env::current_exe().unwrap());
+    let output = command.env(SMALL, dir.path()).output().expect("unshare is part of util-linux");
+    let text = String::from_utf8_lossy(&output.stdout);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && text.contains("1 passed"), "{text}\n{errors}");
+}
+
+fn on_small_disk(dir: &std::path::Path) {
+    let repo = common::Repo::new();
+    let bytes = &repo.packages[0].bytes;
+    let uri = format!("{}{}", repo.server.base(), common::Repo::deb_path("a"));
+    let package = PackageFile {
+        what: "a".to_owned(),
+        sha256: store::Key::of(bytes),
+        size: bytes.len() as u64,
+        uris: vec![Uri::parse(&uri).unwrap()],
+    };
+    let archive = common::archive(dir);
+    let get = || archive.fetch_packages(std::slice::from_ref(&package), &report::Silent);
+    let error = get().unwrap_err();
+    assert!(matches!(error, FetchError::Cache(_)), "{error:?}");
+    assert!(error.to_string().starts_with("no space left for"), "{error}");
+    assert!(common::files(&dir.join("debs")).is_empty());
+    let status = Command::new("mount").args(["-o", "remount,size=4m"]).arg(dir).status().unwrap();
+    assert!(status.success());
+    repo.server.requests();
+    assert_eq!(&std::fs::read(&get().unwrap()[0]).unwrap(), bytes);
+    assert!(repo.server.requests()[0].1.is_some(), "it went on where it ended");
 }
 
 /// In the empty root, in a network of its own.
