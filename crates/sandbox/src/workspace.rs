@@ -30,6 +30,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use report::Reporter;
@@ -59,6 +60,8 @@ pub struct Workspace {
     devices: bool,
     ledger: Arc<Ledger>,
     creds: Arc<CredTable>,
+    /// How many commands run at the moment.
+    running: AtomicUsize,
     /// The tree as it was last laid out or read back.
     tree: Tree,
     /// What each of its paths was then.
@@ -91,6 +94,7 @@ impl Workspace {
             privilege: privilege.clone(),
             ledger: Arc::default(),
             creds: Arc::default(),
+            running: AtomicUsize::new(0),
             tree: Tree::new(),
             known: BTreeMap::new(),
         })
@@ -124,8 +128,11 @@ impl Workspace {
             scratch: &self.dir,
             devices: self.devices,
         };
+        self.running.fetch_add(1, Ordering::AcqRel);
         let result = run::execute(&site, command, reporter);
-        self.forget_other_devices();
+        if self.running.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.forget_other_devices();
+        }
         result
     }
 

@@ -25,6 +25,7 @@ static ROLES: extern "C" fn() = {
             ("failures", failures),
             ("forever", forever),
             ("tools", tools),
+            ("shell", shell),
             ("remove", || {
                 support::enter();
                 sandbox::remove_dir(&support::dir().join("work")).unwrap();
@@ -343,6 +344,53 @@ fn killing_mkgold_leaves_no_process_and_no_mount() {
         // What a killed run left in the directory can be removed by the next one.
         run_role("remove", who, mode, dir.path());
         assert!(!dir.path().join("work").exists());
+    }
+}
+
+fn shell() {
+    let privilege = support::enter();
+    let dir = support::dir();
+    let workspace = Workspace::create(&dir.join("work"), &host_tools(), &privilege).unwrap();
+    workspace.shell(Command::new("/bin/sh").arg("-i"), &Silent).unwrap();
+    workspace.remove().unwrap();
+}
+
+#[test]
+fn a_shell_has_the_terminal() {
+    use std::io::Write;
+    use std::os::fd::{FromRawFd, OwnedFd};
+    use std::os::unix::process::CommandExt;
+    for (who, mode) in ways() {
+        let dir = open_dir();
+        let (mut master, mut slave) = (-1, -1);
+        let none = std::ptr::null_mut();
+        // SAFETY: two numbers to be filled; no name, no settings.
+        let done = unsafe {
+            libc::openpty(&mut master, &mut slave, none, std::ptr::null_mut(), std::ptr::null_mut())
+        };
+        assert_eq!(done, 0);
+        // SAFETY: two descriptors that were just made.
+        let (mut master, slave) =
+            unsafe { (File::from_raw_fd(master), OwnedFd::from_raw_fd(slave)) };
+        let mut command = role_command("shell", who, mode, dir.path());
+        command.stdin(slave.try_clone().unwrap()).stdout(slave.try_clone().unwrap()).stderr(slave);
+        // SAFETY: two system calls that take no lock.
+        unsafe {
+            command.pre_exec(|| {
+                libc::setsid();
+                libc::ioctl(0, libc::TIOCSCTTY, 0);
+                Ok(())
+            })
+        };
+        let mut child = command.spawn().unwrap();
+        drop(command);
+        master.write_all(b"test -t 0 && echo tty-$((40 + 2))-$(id -u); exit\n").unwrap();
+        let mut text = Vec::new();
+        // The end of a terminal is an error.
+        let _ = master.read_to_end(&mut text);
+        assert!(child.wait().unwrap().success(), "{}", String::from_utf8_lossy(&text));
+        let text = String::from_utf8_lossy(&text);
+        assert!(text.contains("tty-42-0"), "{who:?}: {text}");
     }
 }
 

@@ -15,11 +15,6 @@ use tree::{Content, Device, Kind, Meta, Mtime, Node, Tree};
 fn probe() {
     let words = std::env::var("PROBE").unwrap();
     let words: Vec<&str> = words.split(' ').collect();
-    let c = |word: &str| CString::new(word).unwrap();
-    let report = |name: &str, result: i64| {
-        let error = std::io::Error::last_os_error().raw_os_error();
-        println!("{name} {}", if result < 0 { -i64::from(error.unwrap()) } else { result });
-    };
     // SAFETY (all calls): terminated strings and buffers of this function.
     match words[..] {
         ["set", path, name, value] => {
@@ -52,19 +47,7 @@ fn probe() {
             println!("list {}", names.join(" "));
         }
         ["mmap", path, text] => write_by_mapping(path, text.as_bytes()),
-        ["tmpfile", path] => {
-            // SAFETY: see above.
-            unsafe {
-                let dir = c(path.rsplit_once('/').unwrap().0);
-                let fd = libc::open(dir.as_ptr(), libc::O_TMPFILE | libc::O_WRONLY, 0o640);
-                report("tmpfile", i64::from(fd >= 0) - 1);
-                let from = c(&format!("/proc/self/fd/{fd}"));
-                let (at, to) = (libc::AT_FDCWD, c(path));
-                let flags = libc::AT_SYMLINK_FOLLOW;
-                let done = libc::linkat(at, from.as_ptr(), at, to.as_ptr(), flags);
-                report("linkat", done.into());
-            }
-        }
+        ["tmpfile", path] => name_unnamed(path),
         ["own", path, uid] => {
             let path = c(path);
             // SAFETY: see above; all-zero is a valid `stat`.
@@ -76,21 +59,46 @@ fn probe() {
                 report("chown", done.into());
             }
         }
-        ["net"] => {
-            // SAFETY: see above.
-            let fd = unsafe { libc::socket(libc::AF_INET, libc::SOCK_STREAM, 0) };
-            let address = libc::sockaddr_in {
-                sin_family: libc::AF_INET as u16,
-                sin_port: 80u16.to_be(),
-                sin_addr: libc::in_addr { s_addr: u32::from_be_bytes([192, 0, 2, 1]).to_be() },
-                sin_zero: [0; 8],
-            };
-            // SAFETY: see above.
-            let done =
-                unsafe { libc::connect(fd, (&address as *const libc::sockaddr_in).cast(), 16) };
-            println!("reached {}", done == 0);
-        }
+        ["net"] => println!("reached {}", reaches_the_network()),
         ref other => panic!("unknown probe {other:?}"),
+    }
+}
+
+fn c(word: &str) -> CString {
+    CString::new(word).unwrap()
+}
+
+/// Prints what a system call returned, an error as the kernel does.
+fn report(name: &str, result: i64) {
+    let error = std::io::Error::last_os_error().raw_os_error();
+    println!("{name} {}", if result < 0 { -i64::from(error.unwrap()) } else { result });
+}
+
+fn name_unnamed(path: &str) {
+    // SAFETY: terminated strings.
+    unsafe {
+        let dir = c(path.rsplit_once('/').unwrap().0);
+        let fd = libc::open(dir.as_ptr(), libc::O_TMPFILE | libc::O_WRONLY, 0o640);
+        report("tmpfile", i64::from(fd >= 0) - 1);
+        let from = c(&format!("/proc/self/fd/{fd}"));
+        let (at, to) = (libc::AT_FDCWD, c(path));
+        let done = libc::linkat(at, from.as_ptr(), at, to.as_ptr(), libc::AT_SYMLINK_FOLLOW);
+        report("linkat", done.into());
+    }
+}
+
+/// Tries an address of a range that is for documentation.
+fn reaches_the_network() -> bool {
+    let address = libc::sockaddr_in {
+        sin_family: libc::AF_INET as u16,
+        sin_port: 80u16.to_be(),
+        sin_addr: libc::in_addr { s_addr: u32::from_ne_bytes([192, 0, 2, 1]) },
+        sin_zero: [0; 8],
+    };
+    // SAFETY: an address of the length that is passed.
+    unsafe {
+        let fd = libc::socket(libc::AF_INET, libc::SOCK_STREAM, 0);
+        libc::connect(fd, (&address as *const libc::sockaddr_in).cast(), 16) == 0
     }
 }
 

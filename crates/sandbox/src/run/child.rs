@@ -349,10 +349,17 @@ fn start(plan: &Plan, fds: &Fds) -> Result<Never, (u32, i32)> {
         if !plan.interactive {
             libc::setsid();
         }
-        reset_signals();
         for (to, from) in fds.stdio.into_iter().enumerate() {
             ok(libc::dup2(from, to as i32).into()).map_err(at(AT_STDIO))?;
         }
+        if plan.interactive {
+            // A process group that a shell inside can name: that of the caller is not
+            // in its pid namespace. The caller takes the terminal back afterwards.
+            libc::signal(libc::SIGTTOU, libc::SIG_IGN);
+            libc::setpgid(0, 0);
+            libc::tcsetpgrp(0, libc::getpid());
+        }
+        reset_signals();
         if let Some(root) = &plan.chroot {
             ok(libc::chroot(root.as_ptr()).into()).map_err(at(AT_CHROOT))?;
         }

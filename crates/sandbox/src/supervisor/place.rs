@@ -69,7 +69,7 @@ type RootId = (u64, u64, u64);
 pub(crate) struct Resolver {
     proc: OwnedFd,
     own_fds: OwnedFd,
-    /// `Some` once this thread may change its root without the rest of the process.
+    /// This thread may change its root without the rest of the process.
     own_root: bool,
     current: Option<RootId>,
     vary: bool,
