@@ -5,7 +5,7 @@
 
 use std::rc::Rc;
 
-use debian::{Group, Relation, Relations};
+use debian::{ArchQualifier, Group, Relation, Relations};
 use hashbrown::HashMap;
 
 use crate::solution::Kind;
@@ -120,10 +120,11 @@ pub(crate) fn positives<'a>(
     })
 }
 
-/// A plain name prefers the package of that name to those that provide it; one
-/// with a qualifier does not, for apt treats it as a name of its own.
+/// A name prefers the package of that name to those that provide it. One with
+/// `:any` does not, for apt treats it as a name of its own.
 fn preferred(relation: &Relation<'_>) -> Option<String> {
-    relation.qualifier.is_none().then(|| relation.name.to_owned())
+    let any = relation.qualifier == Some(ArchQualifier::Any);
+    (!any).then(|| relation.name.to_owned())
 }
 
 /// The packages of `versions`, each once, in order.
