@@ -111,13 +111,14 @@ impl Resolver<'_, '_> {
         let killed = kill.len();
         let mut keep = false;
         for alternative in &group.alternatives {
-            if self.marks.is_satisfied(group) {
+            if !keep && self.marks.is_satisfied(group) {
                 return false;
             }
             if alternative.targets.is_empty() && !self.marks.state(id).protected && !several {
                 self.keep(id);
                 return true;
             }
+            let there = self.marks.state(id).install.is_some();
             let tried = self.try_targets(id, &alternative.targets, None, round, kill);
             if tried == Tried::HeldBack {
                 keep = true;
@@ -126,14 +127,16 @@ impl Resolver<'_, '_> {
                 }
                 // The other alternatives are looked at as if it were there.
                 let candidate = self.marks.state(id).candidate;
-                self.marks.set_install(id, candidate);
+                if there {
+                    self.marks.set_install(id, candidate);
+                }
             }
         }
-        if several && kill.len() == killed && !self.marks.is_satisfied(group) {
+        if several && kill.len() == killed {
             let protected = self.marks.state(id).protected;
             if keep {
                 self.keep(id);
-            } else if !protected {
+            } else if !protected && !self.marks.is_satisfied(group) {
                 self.marks.set_install(id, None);
                 self.changed = true;
             }

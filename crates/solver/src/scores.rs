@@ -5,7 +5,7 @@
 //! more than anything else can add up to. (Compared with
 //! `apt-get -s -o Debug::pkgProblemResolver::ShowScores=true`.)
 
-use debian::{Constraint, Priority};
+use debian::{Constraint, Priority, Relation};
 
 use crate::marks::Marks;
 use crate::universe::{PkgId, VerId};
@@ -42,7 +42,7 @@ impl Scores {
         *slot = slot.saturating_add(score);
     }
 
-    pub fn new(marks: &mut Marks<'_>, requested: &[PkgId]) -> Self {
+    pub fn new(marks: &Marks<'_>, requested: &[PkgId]) -> Self {
         let mut scores = Self(vec![0; marks.universe.packages.len()]);
         let present = marks.present();
         for &(id, version) in &present {
@@ -50,7 +50,7 @@ impl Scores {
             let stays = marks.state(id).current.is_some() && marks.state(id).candidate.is_some();
             let essential = if record.essential { 100 } else { 0 };
             scores.add(id, of_priority(record.priority) + essential + i64::from(stays));
-            for target in marks.named_targets(version) {
+            for target in marks.named_targets(version, true) {
                 scores.add(target, 1);
             }
             for target in marks.named_excluded(version) {
@@ -60,7 +60,7 @@ impl Scores {
         let first = Self(scores.0.clone());
         for &(id, version) in &present {
             let inherited = first.get(id).max(0);
-            for target in marks.named_targets(version) {
+            for target in marks.named_targets(version, false) {
                 if marks.state(target).install.is_some() {
                     scores.add(target, inherited);
                 }
@@ -98,27 +98,34 @@ impl Scores {
 
 impl Marks<'_> {
     /// The packages that a version's Conflicts and Breaks name.
-    fn named_excluded(&mut self, version: VerId) -> Vec<PkgId> {
+    fn named_excluded(&self, version: VerId) -> Vec<PkgId> {
         let record = self.universe.record(version);
         let arch = &self.universe.package(self.universe.package_of(version)).arch;
         let relations = record.conflicts.relations().chain(record.breaks.relations());
-        let fits = |id: &PkgId, constraint: Option<Constraint<'_>>| {
-            let Some(constraint) = constraint else { return true };
-            let installed = self.state(*id).install;
-            installed.is_some_and(|v| constraint.matches(&self.universe.record(v).version))
+        let target = |r: Relation<'_>| {
+            self.universe.find(r.name, arch).filter(|id| self.fits(*id, r.constraint))
         };
-        relations
-            .filter_map(|r| self.universe.find(r.name, arch).filter(|id| fits(id, r.constraint)))
-            .collect()
+        relations.filter_map(target).collect()
     }
 
-    /// The packages that the alternatives of a version's dependencies name, once for
-    /// each time they are named.
-    fn named_targets(&mut self, version: VerId) -> Vec<PkgId> {
+    /// The packages that a version's dependencies name, once for each time they are
+    /// named; with `fitting` only where what is present has the version asked for.
+    fn named_targets(&self, version: VerId, fitting: bool) -> Vec<PkgId> {
+        let record = self.universe.record(version);
         let arch = &self.universe.package(self.universe.package_of(version)).arch;
-        let dependencies = self.dependencies(version);
-        let groups = dependencies.positive.iter();
-        let names = groups.flat_map(|group| &group.alternatives);
-        names.filter_map(|alternative| self.universe.find(&alternative.name, arch)).collect()
+        let fields = [&record.pre_depends, &record.depends, &record.recommends];
+        let relations = fields.into_iter().flat_map(|field| field.relations());
+        let target = |r: Relation<'_>| {
+            let found = self.universe.find(r.name, arch);
+            found.filter(|id| !fitting || self.fits(*id, r.constraint))
+        };
+        relations.filter_map(target).collect()
+    }
+
+    /// Whether what is present of a package has a version asked for.
+    fn fits(&self, id: PkgId, constraint: Option<Constraint<'_>>) -> bool {
+        let Some(constraint) = constraint else { return true };
+        let present = self.state(id).install;
+        present.is_some_and(|v| constraint.matches(&self.universe.record(v).version))
     }
 }

@@ -166,8 +166,16 @@ impl Universe {
             }
         }
         for &version in self.providers(relation.name) {
+            let record = self.record(version);
+            let fits = match relation.qualifier {
+                // For `name:arch`, apt compares the provider's own version.
+                Some(ArchQualifier::Arch(_)) => {
+                    relation.constraint.is_none_or(|c| c.matches(&record.version))
+                }
+                _ => provides(record, relation.name, relation.constraint),
+            };
             if self.arch_serves(version, relation.qualifier, arch)
-                && provides(self.record(version), relation.name, relation.constraint)
+                && fits
                 && !found.contains(&version)
             {
                 found.push(version);
