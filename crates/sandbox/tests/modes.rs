@@ -243,6 +243,7 @@ env MKGOLD_SANDBOX_TEST_ROLE=probe "PROBE=own /srv/abs 79" chroot jail /bin/prob
 (cd jail/srv; env MKGOLD_SANDBOX_TEST_ROLE=probe "PROBE=own ../srv/abs 80" chroot .. /bin/probe); show jail/real; rm -r jail/bin
 sync; sync f3
 exec 4<f3; readlink /proc/self/exe /proc/self/fd/4; stat -Lc %u:%a /dev/fd/4; chmod 600 /proc/self/fd/4; cat /dev/fd/4 </dev/null; exec 4<&-
+cat /proc/sys/kernel/hostname; head -c 8 /proc/sys/kernel/random/boot_id | wc -c
 show f3; test -r /proc/self/fd/0; echo to stderr >/dev/stderr; touch -d @9 /proc/self/fd/1 || true
 for i in 1 2 3 4 5 6 7 8 9; do echo $i >cycle; chown $i:$i cycle; rm cycle; done; echo >cycle; show cycle
 chmod 0 d/mine; cat d/mine; mkdir -m 0 dark; echo in >dark/in; chmod 0 dark

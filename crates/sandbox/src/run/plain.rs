@@ -5,8 +5,8 @@
 //! afterwards the stand-in is removed and what it hid comes back, so that the Tree is
 //! the one that mounts would have given.
 //!
-//! What is missing: `/proc` has a few static files and no processes, `/dev/fd` and its
-//! kin lead nowhere. Without the right to make devices, `/dev/null` is an ordinary file.
+//! What is missing: `/proc` has a few static files and no processes; a process's own entry
+//! and kernel settings are answered by the supervisor. Without the right to make devices, `/dev/null` is an ordinary file.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -22,6 +22,7 @@ use super::world::{DEV_LINKS, DEVICES};
 use super::{Scratch, Site, farm};
 use crate::Error;
 use crate::command::{Command, Root};
+use crate::supervisor::HOSTNAME;
 
 /// What has to be undone when the command is over.
 pub(crate) struct Back {
@@ -39,7 +40,7 @@ impl Back {
 }
 
 /// Files of `/proc` that programs read to learn about the machine.
-const PROC_FILES: [&str; 9] = [
+const PROC_FILES: [&str; 17] = [
     "cpuinfo",
     "meminfo",
     "filesystems",
@@ -49,6 +50,14 @@ const PROC_FILES: [&str; 9] = [
     "version",
     "sys/kernel/osrelease",
     "sys/kernel/ostype",
+    "sys/kernel/cap_last_cap",
+    "sys/kernel/ngroups_max",
+    "sys/kernel/overflowgid",
+    "sys/kernel/overflowuid",
+    "sys/kernel/pid_max",
+    "sys/kernel/random/boot_id",
+    "sys/kernel/random/uuid",
+    "cmdline",
 ];
 
 /// Fills in the plan's root and prepares the directory.
@@ -158,6 +167,7 @@ fn fill_proc(proc: &Path) -> std::io::Result<()> {
             fs::write(to, text)?;
         }
     }
+    fs::write(proc.join("sys/kernel/hostname"), format!("{HOSTNAME}\n"))?;
     fs::write(proc.join("mounts"), "rootfs / rootfs rw 0 0\n")
 }
 

@@ -48,6 +48,21 @@ fn asks_whether(sys: Sys, t: &Tracee<'_>) -> bool {
     }
 }
 
+/// A setting of the kernel that is only read, such as the boot ID or a random UUID. The
+/// host name is not one of them: the sandbox has its own.
+fn kernel_setting(sys: Sys, t: &Tracee<'_>, path: &[u8]) -> Option<Vec<u8>> {
+    let reads = |flags: i32| flags & (libc::O_ACCMODE | libc::O_CREAT | libc::O_TRUNC) == 0;
+    let read_only = match sys {
+        Sys::Open => reads(t.fd(1)),
+        Sys::Openat => reads(t.fd(2)),
+        _ => false,
+    };
+    let below = path.strip_prefix(b"/proc/sys/")?;
+    let leads_out = below.split(|b| *b == b'/').any(|name| name == b"..");
+    let ours = below == b"kernel/hostname";
+    (read_only && !leads_out && !ours).then(|| [b"../sys/", below].concat())
+}
+
 impl Worker {
     /// Answers a call whose path means the caller's own `/proc` entry; `None` if it does not.
     pub(super) fn own_proc(&mut self, sys: Sys, t: &Tracee<'_>) -> Option<Reply> {
@@ -60,7 +75,10 @@ impl Worker {
         let below = match path.to_bytes() {
             // How programs find out whether there is a /proc.
             b"/proc" | b"/proc/" if asks_whether(sys, t) => b"..".to_vec(),
-            path => of_self(path, follow)?,
+            path => match of_self(path, follow) {
+                Some(below) => below,
+                None => kernel_setting(sys, t, path)?,
+            },
         };
         let link = self.resolver.proc_path(t, &below)?;
         let (proc, name) = (self.resolver.proc().as_raw_fd(), link.as_ptr());
