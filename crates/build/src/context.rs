@@ -30,6 +30,13 @@ impl Context<'_> {
         self.workspace.join(name)
     }
 
+    /// The same at another time.
+    pub fn at(&self, epoch: Mtime) -> Context<'_> {
+        let (store, privilege) = (self.store.clone(), self.privilege.clone());
+        let (reporter, workspace) = (self.reporter, self.workspace.clone());
+        Context { store, reporter, privilege, workspace, epoch, threads: self.threads }
+    }
+
     /// Sets every time after the epoch to it: what was made during the build is
     /// dated alike whenever that was.
     pub fn clamp_times(&self, tree: &mut Tree) {

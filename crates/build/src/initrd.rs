@@ -62,8 +62,7 @@ fn userland_tree(
 ) -> Result<Tree, BuildError> {
     let mut tree = Tree::new();
     usr_merge(&mut tree, packages, architecture, context.epoch)?;
-    let automatic = Default::default();
-    let install = Install { packages, automatic: &automatic, with_docs: false, architecture };
+    let install = Install { packages, with_docs: false, architecture };
     install.unpack_only(&mut tree, context)?;
     // base-passwd's script would copy these.
     for name in ["passwd", "group"] {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use dpkg::{Database, InstallPlan, Options, Package, PathFilter, Step};
 use report::Unit;
 use sandbox::{Command, Workspace};
-use tree::{Tree, TreePath};
+use tree::{Mtime, Tree, TreePath};
 
 use crate::context::Context;
 use crate::error::BuildError;
@@ -17,8 +17,6 @@ use crate::layer::Pack;
 pub struct Install<'a> {
     /// In name order.
     pub packages: &'a [Arc<Package>],
-    /// Names and architectures of those that nobody asked for.
-    pub automatic: &'a BTreeSet<(String, String)>,
     /// Whether documentation is laid out (`WithDocs=`).
     pub with_docs: bool,
     /// The Debian architecture.
@@ -82,7 +80,6 @@ impl Install<'_> {
         if let Some(workspace) = workspace {
             workspace.remove()?;
         }
-        self.write_extended_states(&mut tree, context)?;
         context.clamp_times(&mut tree);
         step.done();
         Ok(tree)
@@ -109,29 +106,34 @@ impl Install<'_> {
         run = run.envs(command.environment.iter().map(|(k, v)| (k, v)));
         run.source_date_epoch(context.epoch.secs).no_services().source("dpkg")
     }
+}
 
-    /// What apt would have recorded: which packages nobody asked for.
-    fn write_extended_states(&self, tree: &mut Tree, context: &Context) -> Result<(), BuildError> {
-        let path = TreePath::literal("var/lib/apt/extended_states");
-        let has_apt = tree.lookup(&TreePath::literal("var/lib/apt")).is_some();
-        if !has_apt || self.automatic.is_empty() {
-            return Ok(());
-        }
-        let existing = match tree.read(&path, 64 << 20) {
-            Some(Ok(bytes)) => String::from_utf8_lossy(&bytes).into_owned(),
-            Some(Err(source)) => return Err(BuildError::Content { path, source }),
-            None => String::new(),
-        };
-        let automatic = self.automatic.iter().map(|(n, a)| {
-            let architecture = if a == "all" { self.architecture } else { a };
-            (n.as_str(), architecture)
-        });
-        let text = dpkg::extended_states(&existing, automatic)
-            .map_err(|e| BuildError::Image(format!("{path}: {e}")))?;
-        tree.write(&path, 0o644, text.into_bytes())?;
-        tree.get_mut(&path).expect("just written").meta.mtime = context.epoch;
-        Ok(())
+/// What apt would have recorded: which packages nobody asked for.
+pub fn write_extended_states(
+    tree: &mut Tree,
+    automatic: &BTreeSet<(String, String)>,
+    architecture: &str,
+    epoch: Mtime,
+) -> Result<(), BuildError> {
+    let path = TreePath::literal("var/lib/apt/extended_states");
+    let has_apt = tree.lookup(&TreePath::literal("var/lib/apt")).is_some();
+    if !has_apt || automatic.is_empty() {
+        return Ok(());
     }
+    let existing = match tree.read(&path, 64 << 20) {
+        Some(Ok(bytes)) => String::from_utf8_lossy(&bytes).into_owned(),
+        Some(Err(source)) => return Err(BuildError::Content { path, source }),
+        None => String::new(),
+    };
+    let automatic = automatic.iter().map(|(n, a)| {
+        let architecture = if a == "all" { architecture } else { a };
+        (n.as_str(), architecture)
+    });
+    let text = dpkg::extended_states(&existing, automatic)
+        .map_err(|e| BuildError::Image(format!("{path}: {e}")))?;
+    tree.write(&path, 0o644, text.into_bytes())?;
+    tree.get_mut(&path).expect("just written").meta.mtime = epoch;
+    Ok(())
 }
 
 /// The links that make `/usr` merged, where no package ships them (before Debian
@@ -140,7 +142,7 @@ pub fn usr_merge(
     tree: &mut Tree,
     packages: &[Arc<Package>],
     architecture: &str,
-    epoch: tree::Mtime,
+    epoch: Mtime,
 ) -> Result<(), BuildError> {
     let root_link = |path: &TreePath| path.components().count() == 1;
     let shipped = packages.iter().any(|package| {

@@ -4,7 +4,8 @@
 //! the same time, what the outputs are called. What it is not: a format or a rule;
 //! those are in the crates it calls.
 //!
-//! Data flow: `Config` → [`lock`] (through [`packages`]) → [`install`] → [`finish`]
+//! Data flow: `Config` → [`lock`] (through [`resolve`], [`packages`]) → [`sets`]
+//! (through [`install`], [`layer`]) → [`finish`]
 //! → [`boot_files`] → [`image`] → [`outputs`].
 
 pub mod boot_files;
@@ -21,7 +22,10 @@ pub mod outputs;
 pub mod overlay;
 pub mod packages;
 pub mod pipeline;
+pub mod resolve;
 pub mod scripts;
+pub mod sets;
+pub mod unchanged;
 
 pub use apt::fetch::{FetchOptions, Proxies};
 pub use error::BuildError;

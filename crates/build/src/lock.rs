@@ -57,6 +57,10 @@ pub struct Lock {
     version: u32,
     /// The Debian architecture.
     pub architecture: String,
+    /// What the image's packages of each generation are dated with, in seconds
+    /// since 1970; see [`Lock::follow`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub generations: Vec<i64>,
     /// For each set a digest of what was asked for: another request, another lock.
     #[serde(default)]
     pub requests: BTreeMap<Set, String>,
@@ -106,6 +110,13 @@ pub struct LockedPackage {
     /// The sets in which nobody asked for it by name.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub automatic: BTreeSet<Set>,
+    /// With which generation it came into the image.
+    #[serde(default, skip_serializing_if = "is_first")]
+    pub generation: usize,
+}
+
+fn is_first(generation: &usize) -> bool {
+    *generation == 0
 }
 
 impl Lock {
@@ -114,6 +125,7 @@ impl Lock {
         Lock {
             version: VERSION,
             architecture: architecture.to_owned(),
+            generations: Vec::new(),
             requests: BTreeMap::new(),
             releases: Vec::new(),
             packages: Vec::new(),
@@ -142,6 +154,9 @@ impl Lock {
         }
         for package in &lock.packages {
             let name = &package.name;
+            if package.generation >= lock.generations.len().max(1) {
+                return Err(format!("package {name}: generation has no date"));
+            }
             if store::Key::from_hex(&package.sha256).is_none() {
                 return Err(format!("package {name}: sha256 is not a SHA-256"));
             }
@@ -179,6 +194,43 @@ impl Lock {
         packages
     }
 
+    /// Sorts the image's packages into generations: those of `old` stay where they
+    /// are as long as all of a generation are still wanted, the rest comes after.
+    ///
+    /// A generation is configured as a whole, on top of those before it. As the
+    /// lock says which package came when, a build from nothing does the same steps
+    /// as one that finds the earlier generations in the cache: equal bytes, and a
+    /// package that is added costs only its own configuration. `lock --update`
+    /// begins again with one.
+    pub fn follow(&mut self, old: Option<&Lock>) {
+        let mut came: BTreeMap<&str, usize> = BTreeMap::new();
+        let mut dates = Vec::new();
+        for (generation, date) in old.iter().flat_map(|old| old.generations.iter().enumerate()) {
+            let all = old.into_iter().flat_map(|old| &old.packages);
+            let mut of = all
+                .filter(|p| p.sets.contains(&Set::Image) && p.generation == generation)
+                .map(|p| p.sha256.as_str());
+            let wanted: BTreeSet<&str> = self.of(Set::Image).iter().map(|p| &*p.sha256).collect();
+            if !of.clone().all(|p| wanted.contains(p)) {
+                break;
+            }
+            of.by_ref().for_each(|p| {
+                came.insert(p, generation);
+            });
+            dates.push(*date);
+        }
+        let last = dates.len();
+        for package in &mut self.packages {
+            let in_image = package.sets.contains(&Set::Image);
+            let generation = came.get(package.sha256.as_str()).copied().unwrap_or(last);
+            package.generation = if in_image { generation } else { 0 };
+        }
+        if self.packages.iter().any(|p| p.sets.contains(&Set::Image) && p.generation == last) {
+            dates.push(self.newest().unwrap_or(0));
+        }
+        self.generations = dates;
+    }
+
     /// The date of the newest Release file: what everything in the image is dated
     /// with unless `SourceDateEpoch=` says otherwise.
     pub fn newest(&self) -> Option<i64> {
@@ -202,7 +254,51 @@ mod tests {
             sha256: store::Key::of(name.as_bytes()).to_string(),
             sets: [set].into(),
             automatic: BTreeSet::new(),
+            generation: 0,
         }
+    }
+
+    fn lock_of(names: &[&str], date: i64, old: Option<&Lock>) -> Lock {
+        let mut lock = Lock::new("amd64");
+        names.iter().for_each(|name| lock.add(package(name, Set::Image)));
+        lock.releases.push(LockedRelease { suite: "t".into(), date, sha256: "x".into() });
+        lock.follow(old);
+        lock
+    }
+
+    fn generations(lock: &Lock) -> Vec<(&str, usize)> {
+        lock.of(Set::Image).iter().map(|p| (p.name.as_str(), p.generation)).collect()
+    }
+
+    #[test]
+    fn what_is_added_is_the_next_generation() {
+        let first = lock_of(&["b", "d"], 1, None);
+        assert_eq!(
+            (generations(&first), &first.generations[..]),
+            (vec![("b", 0), ("d", 0)], &[1][..])
+        );
+        let second = lock_of(&["a", "b", "d"], 2, Some(&first));
+        assert_eq!(generations(&second), [("a", 1), ("b", 0), ("d", 0)]);
+        assert_eq!(second.generations, [1, 2]);
+        let third = lock_of(&["a", "b", "c", "d"], 3, Some(&second));
+        assert_eq!(generations(&third), [("a", 1), ("b", 0), ("c", 2), ("d", 0)]);
+        assert_eq!(Lock::parse(&third.to_text()).unwrap().to_text(), third.to_text());
+    }
+
+    #[test]
+    fn what_is_removed_ends_the_generations_that_stay() {
+        let first = lock_of(&["b", "d"], 1, None);
+        let second = lock_of(&["a", "b", "d"], 2, Some(&first));
+        let back = lock_of(&["b", "d"], 3, Some(&second));
+        assert_eq!(
+            (generations(&back), &back.generations[..]),
+            (vec![("b", 0), ("d", 0)], &[1][..])
+        );
+        let other = lock_of(&["a", "b"], 4, Some(&second));
+        assert_eq!(
+            (generations(&other), &other.generations[..]),
+            (vec![("a", 0), ("b", 0)], &[4][..])
+        );
     }
 
     #[test]

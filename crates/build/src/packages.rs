@@ -23,6 +23,10 @@ use store::{Key, KeyHasher, Store};
 use crate::error::BuildError;
 use crate::lock::{Lock, LockedPackage, LockedRelease, Set};
 
+/// The priority of what a lock names: above all that apt gives by itself, below
+/// what somebody pins on purpose (1000 and more).
+const LOCKED: i32 = 999;
+
 /// The archives of a build.
 pub struct Archives {
     architecture: String,
@@ -81,8 +85,18 @@ impl Archives {
         })
     }
 
-    /// Loads the indices, newest state.
-    pub fn offer(&self, now: SystemTime, reporter: &dyn Reporter) -> Result<Offer, BuildError> {
+    /// Loads the indices, newest state. The files of `prefer` (SHA-256) win over
+    /// other versions, unless a pin forbids them.
+    pub fn offer(
+        &self,
+        now: SystemTime,
+        reporter: &dyn Reporter,
+        prefer: &BTreeSet<String>,
+    ) -> Result<Offer, BuildError> {
+        let prefer: BTreeSet<Key> = prefer.iter().filter_map(|hex| Key::from_hex(hex)).collect();
+        let is_preferred = |r: &PackageRecord| {
+            !prefer.is_empty() && r.sha256.is_some_and(|sha256| prefer.contains(&Key(sha256.0)))
+        };
         let mut loaded = self.archive.refresh(&self.sources, now, reporter)?;
         for directory in &self.directories {
             loaded.push(LoadedSource::from_dir(directory, "local")?);
@@ -94,7 +108,10 @@ impl Archives {
             for index in &source.indices {
                 builder =
                     builder.add_pinned(&index.records, self.info(source, &index.origin), |r| {
-                        let priority = self.pins.priority(r, &[&index.origin]);
+                        let mut priority = self.pins.priority(r, &[&index.origin]);
+                        if priority > 0 && is_preferred(r) {
+                            priority = priority.max(LOCKED);
+                        }
                         (priority != self.pins.source_priority(&index.origin)).then_some(priority)
                     });
             }
@@ -303,6 +320,7 @@ impl Offer {
             sha256: Key(record.sha256.ok_or_else(incomplete)?.0).to_string(),
             sets: [set].into(),
             automatic: if auto { [set].into() } else { BTreeSet::new() },
+            generation: 0,
         })
     }
 }

@@ -1,34 +1,28 @@
 //! The pipeline as code: read this first. Each step is a function of what the
 //! steps before it made; what is slow is cached by what went into it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use check::Change;
 use config::Config;
 use config::types::{Feature, OutputFormat};
-use dpkg::Package;
-use report::{Reporter, Unit};
+use report::Reporter;
 use sandbox::Privilege;
-use solver::Request;
-use store::{Key, KeyHasher, Store};
-use tree::{Content, Mtime, Tree, TreePath};
+use store::Store;
+use tree::{Mtime, Tree, TreePath};
 
 use crate::boot_files;
 use crate::context::Context;
 use crate::error::BuildError;
 use crate::finish;
-use crate::install::{self, Install};
-use crate::layer::{self, Pack};
-use crate::lock::{Lock, Set};
+use crate::lock::Lock;
 use crate::outputs::Staging;
 use crate::packages::Archives;
-use crate::{image, initrd, overlay};
-
-/// Changed when the steps change what comes out of equal inputs.
-const VERSION: &str = "1";
+use crate::sets::Sets;
+use crate::unchanged::Inputs;
+use crate::{image, overlay, resolve};
 
 /// How a build is run; none of it but `now` and `rebuild` can reach a byte of the
 /// output, and those only through what the archives have and what is cached.
@@ -66,11 +60,8 @@ pub struct Built {
     pub packages: usize,
     /// How long each step took.
     pub times: Vec<(&'static str, Duration)>,
-}
-
-/// Where the lock is.
-pub fn lock_path(project: &Path) -> PathBuf {
-    project.join("mkgold.lock")
+    /// Whether the outputs were there already, made from the same inputs.
+    pub unchanged: bool,
 }
 
 /// Builds the image that `config` describes.
@@ -81,12 +72,16 @@ pub fn build(
 ) -> Result<Built, BuildError> {
     refuse_unsupported(config)?;
     let output_dir = output_directory(config);
-    refuse_existing(config, options, &output_dir)?;
     let mut clock = Clock::start();
     let store = Store::open(&options.cache)?;
+    if let Some(built) = unchanged(config, options, &store, &output_dir) {
+        return Ok(built);
+    }
+    refuse_existing(config, options, &output_dir)?;
     let archives = Archives::of(config, &store, &options.host_apt, options.fetch.clone())?;
-    let lock = find_lock(config, &archives, options, reporter)?;
+    let lock = resolve::find(config, &archives, options, reporter)?;
     clock.lap("resolve");
+    let inputs = Inputs::of(config, &output_dir);
     let context = Context {
         store,
         reporter,
@@ -95,14 +90,14 @@ pub fn build(
         epoch: epoch(config, &lock),
         threads: options.threads,
     };
-    let sets = Sets::fetch(&archives, &lock, &context)?;
+    let sets = Sets::fetch(&archives, &lock, config, &context)?;
     clock.lap("fetch and unpack");
 
     // Two things that need nothing of each other: the image's own scripts, which
     // run one after the other, and the initrd's userland.
     let (tree, userland) = std::thread::scope(|scope| {
         let initrd = scope.spawn(|| sets.initrd(config, &archives, &context));
-        let tree = sets.install(config, &archives, &context, options);
+        let tree = sets.install(config, &archives, &context, options.rebuild);
         let initrd = initrd.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         Ok::<_, BuildError>((tree?, initrd?))
     })?;
@@ -117,7 +112,35 @@ pub fn build(
     image::write(&golden, &boot, config, &context, &lock, &mut staging)?;
     clock.lap("image");
     let outputs = staging.publish()?;
-    Ok(Built { outputs, sealed: golden.sealed, packages: sets.image.len(), times: clock.laps })
+    // Only what did not change while the build ran.
+    if let Some(inputs) = inputs.filter(|now| Inputs::of(config, &output_dir) == Some(*now)) {
+        inputs.remember(&context.store, &outputs, sets.count());
+    }
+    Ok(Built {
+        outputs,
+        sealed: golden.sealed,
+        packages: sets.count(),
+        times: clock.laps,
+        unchanged: false,
+    })
+}
+
+/// The outputs that are there, if a build would make the same.
+fn unchanged(
+    config: &Config,
+    options: &Options,
+    store: &Store,
+    output_dir: &Path,
+) -> Option<Built> {
+    let inputs = Inputs::of(config, output_dir).filter(|_| !options.rebuild)?;
+    let found = inputs.outputs(store)?;
+    Some(Built {
+        outputs: found.outputs,
+        sealed: Vec::new(),
+        packages: found.packages,
+        times: Vec::new(),
+        unchanged: true,
+    })
 }
 
 /// What mkosi can do and this pipeline cannot is refused before anything is done.
@@ -165,86 +188,6 @@ fn epoch(config: &Config, lock: &Lock) -> Mtime {
     Mtime::secs(configured.or(lock.newest()).unwrap_or(0))
 }
 
-/// What each set is asked for.
-fn requests<'a>(
-    config: &Config,
-    names: impl FnOnce() -> BTreeSet<&'a str>,
-) -> BTreeMap<Set, Request> {
-    let mut specs = vec!["?essential".to_owned()];
-    specs.extend(config.content.packages.iter().cloned());
-    specs.extend(config.content.volatile_packages.iter().cloned());
-    let with_recommends = config.content.with_recommends;
-    let image = Request { specs, with_recommends, ..Request::default() };
-    let mut requests = BTreeMap::from([(Set::Image, image)]);
-    if boot_files::wants_initrd(config) {
-        let specs = initrd::specs(names(), &config.boot.initrd_packages);
-        requests.insert(Set::Initrd, Request { specs, ..Request::default() });
-    }
-    requests
-}
-
-/// The lock beside the configuration if it fits, else one of what the archives
-/// have now. What the initrd is asked for depends on which packages there are, so
-/// the fit of a lock is judged by what the configuration asks for.
-fn find_lock(
-    config: &Config,
-    archives: &Archives,
-    options: &Options,
-    reporter: &dyn Reporter,
-) -> Result<Lock, BuildError> {
-    let path = lock_path(&config.project.directory);
-    let wanted = digests(config, archives);
-    let refused = |reason: &str| BuildError::Locked { path: path.clone(), reason: reason.into() };
-    match Lock::read(&path)? {
-        Some(lock) if lock.requests == wanted && lock.architecture == archives.architecture() => {
-            return Ok(lock);
-        }
-        Some(_) if options.locked => return Err(refused("does not fit the configuration")),
-        None if options.locked => return Err(refused("is not there")),
-        Some(_) => {
-            let lock = resolve(config, archives, options, reporter)?;
-            write_lock(&path, &lock)?;
-            reporter.note(format!("{} did not fit the configuration: renewed", path.display()));
-            return Ok(lock);
-        }
-        None => {}
-    }
-    resolve(config, archives, options, reporter)
-}
-
-/// A digest of what each set is asked for, without asking the archives.
-fn digests(config: &Config, archives: &Archives) -> BTreeMap<Set, String> {
-    let requests = requests(config, BTreeSet::new);
-    requests.iter().map(|(set, request)| (*set, archives.request_digest(request))).collect()
-}
-
-/// Chooses packages from what the archives have now.
-pub fn resolve(
-    config: &Config,
-    archives: &Archives,
-    options: &Options,
-    reporter: &dyn Reporter,
-) -> Result<Lock, BuildError> {
-    let offer = archives.offer(options.now, reporter)?;
-    let step = reporter.step("solve", "packages", None, Unit::Items);
-    let requests = requests(config, || offer.names());
-    let mut lock = offer.lock(archives, &requests)?;
-    lock.requests = digests(config, archives);
-    step.done();
-    Ok(lock)
-}
-
-/// Chooses packages whatever lock there is.
-pub fn resolve_fresh(
-    config: &Config,
-    options: &Options,
-    reporter: &dyn Reporter,
-) -> Result<Lock, BuildError> {
-    let store = Store::open(&options.cache)?;
-    let archives = Archives::of(config, &store, &options.host_apt, options.fetch.clone())?;
-    resolve(config, &archives, options, reporter)
-}
-
 /// Removes the outputs of `config`; returns what was there.
 pub fn clean(config: &Config) -> Result<Vec<PathBuf>, BuildError> {
     let dir = output_directory(config);
@@ -263,119 +206,6 @@ pub fn clean(config: &Config) -> Result<Vec<PathBuf>, BuildError> {
         removed.push(path);
     }
     Ok(removed)
-}
-
-/// Writes the lock by rename.
-pub fn write_lock(path: &Path, lock: &Lock) -> Result<(), BuildError> {
-    let temporary = path.with_extension("lock.tmp");
-    std::fs::write(&temporary, lock.to_text())
-        .map_err(crate::outputs::io_error("write", &temporary))?;
-    std::fs::rename(&temporary, path).map_err(crate::outputs::io_error("rename to", path))?;
-    Ok(())
-}
-
-/// The unpacked packages of a build.
-struct Sets {
-    image: Vec<Arc<Package>>,
-    automatic: BTreeSet<(String, String)>,
-    initrd: Vec<Arc<Package>>,
-}
-
-impl Sets {
-    fn fetch(archives: &Archives, lock: &Lock, context: &Context) -> Result<Sets, BuildError> {
-        let (image, initrd) = (lock.of(Set::Image), lock.of(Set::Initrd));
-        let both: Vec<_> = image.iter().chain(&initrd).copied().collect();
-        let mut packages = archives.packages(&both, &context.store, context.reporter)?;
-        let initrd = packages.split_off(image.len());
-        let automatic = image
-            .iter()
-            .filter(|p| p.automatic.contains(&Set::Image))
-            .map(|p| (p.name.clone(), p.architecture.clone()))
-            .collect();
-        Ok(Sets { image: packages, automatic, initrd })
-    }
-
-    /// The image's packages, configured; cached by what they are.
-    fn install(
-        &self,
-        config: &Config,
-        archives: &Archives,
-        context: &Context,
-        options: &Options,
-    ) -> Result<Tree, BuildError> {
-        let mut tree = self.skeleton(config, archives, context)?;
-        let key = self.layer_key(config, &tree, context)?;
-        if let Some(layer) = layer::load(&context.store, &key)?.filter(|_| !options.rebuild) {
-            let what = format!("{} packages", self.image.len());
-            context.reporter.step("install", what, None, Unit::Items).cached();
-            return Ok(layer);
-        }
-        let mut pack = Pack::begin(&context.store, &key)?;
-        let install = Install {
-            packages: &self.image,
-            automatic: &self.automatic,
-            with_docs: config.content.with_docs,
-            architecture: archives.architecture(),
-        };
-        tree = install.run(tree, context, &mut pack, "image")?;
-        pack.commit()?;
-        layer::save(&context.store, &key, &tree)?;
-        Ok(tree)
-    }
-
-    /// What is there before the first package.
-    fn skeleton(
-        &self,
-        config: &Config,
-        archives: &Archives,
-        context: &Context,
-    ) -> Result<Tree, BuildError> {
-        let mut tree = Tree::new();
-        tree.get_mut(&TreePath::root()).expect("always there").meta.mtime = context.epoch;
-        install::usr_merge(&mut tree, &self.image, archives.architecture(), context.epoch)?;
-        overlay::apply_all(&mut tree, &config.content.skeleton_trees, context.epoch)?;
-        let distribution = config.distribution.distribution.to_string();
-        let image_id = config.output.image_id.as_deref();
-        let token = os::entry_token::choose(&tree, None, image_id, &distribution)?;
-        os::entry_token::write(&mut tree, &token, context.epoch)?;
-        boot_files::keep_kernel_hooks_away(&mut tree, context.epoch)?;
-        Ok(tree)
-    }
-
-    fn layer_key(
-        &self,
-        config: &Config,
-        skeleton: &Tree,
-        context: &Context,
-    ) -> Result<Key, BuildError> {
-        let mut hasher = KeyHasher::new("configured layer");
-        hasher.add(VERSION.as_bytes()).add(&context.epoch.secs.to_le_bytes());
-        hasher.add(&[u8::from(config.content.with_docs)]);
-        for package in &self.image {
-            hasher.add(&package.id().0);
-        }
-        for (name, architecture) in &self.automatic {
-            hasher.add(name.as_bytes()).add(architecture.as_bytes());
-        }
-        initrd::hash_subtree(&mut hasher, skeleton, &TreePath::root())?;
-        Ok(hasher.finish())
-    }
-
-    fn initrd(
-        &self,
-        config: &Config,
-        archives: &Archives,
-        context: &Context,
-    ) -> Result<Option<Content>, BuildError> {
-        if self.initrd.is_empty() {
-            return Ok(None);
-        }
-        let step = context.reporter.step("initrd", "userland", None, Unit::Items);
-        let own = !config.boot.initrd_packages.is_empty();
-        let content = initrd::userland(context, &self.initrd, archives.architecture(), own)?;
-        step.done();
-        Ok(Some(content))
-    }
 }
 
 /// The tree on its way to gold.

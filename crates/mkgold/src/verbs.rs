@@ -5,7 +5,9 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime};
 
+use build::lock::Lock;
 use build::pipeline::{self, Options};
+use build::resolve::{self, Keep};
 use build::{BuildError, Built};
 use config::{Diagnostic, Facts, Loaded, Request};
 use report::Reporter;
@@ -233,9 +235,13 @@ fn done(arguments: &Arguments, built: &Built, start: Instant) -> Outcome {
             built.times.iter().map(|(name, time)| (*name, time.as_secs_f64())).collect();
         let line = serde_json::json!({
             "event": "built", "outputs": built.outputs, "packages": built.packages,
-            "sealed": built.sealed.len(), "seconds": times,
+            "sealed": built.sealed.len(), "seconds": times, "unchanged": built.unchanged,
         });
         return print(&line.to_string());
+    }
+    if built.unchanged {
+        let image = built.outputs.last().map_or(String::new(), |p| p.display().to_string());
+        return print(&format!("nothing changed: {image} is up to date (-ff builds it again)"));
     }
     let mut text = format!(
         "{} packages, {} leftovers sealed, {:.2} s",
@@ -257,14 +263,38 @@ fn lock(arguments: &Arguments) -> Outcome {
     let loaded = load(arguments)?;
     let view = View::new(arguments.json);
     warn(&loaded, &view);
-    let path = pipeline::lock_path(&loaded.config.project.directory);
-    if path.exists() && !arguments.update {
-        return Err(Failure::Usage(format!("{} exists; --update renews it", path.display())));
-    }
+    let path = resolve::lock_path(&loaded.config.project.directory);
+    let names: Vec<String> =
+        arguments.rest.iter().map(|name| name.to_string_lossy().into_owned()).collect();
+    let there = Lock::read(&path).map_err(BuildError::from)?;
+    let keep = match &there {
+        Some(_) if !arguments.update => {
+            return Err(Failure::Usage(format!("{} exists; --update renews it", path.display())));
+        }
+        Some(lock) if !names.is_empty() => {
+            refuse_unlocked(lock, &names)?;
+            Keep::AllBut(lock, &names)
+        }
+        _ => Keep::Nothing,
+    };
     let options = options(arguments, &loaded, enter(arguments)?);
-    let lock = pipeline::resolve_fresh(&loaded.config, &options, &view)?;
-    pipeline::write_lock(&path, &lock)?;
+    let lock = resolve::renew(&loaded.config, &options, &view, &keep)?;
+    resolve::write(&path, &lock)?;
     print(&format!("{}: {} packages", path.display(), lock.packages.len()))
+}
+
+/// A package that `--update` names must be there to be updated.
+fn refuse_unlocked(lock: &Lock, names: &[String]) -> Outcome {
+    for name in names {
+        if lock.packages.iter().any(|p| p.name == *name) {
+            continue;
+        }
+        let known = lock.packages.iter().map(|p| p.name.as_str());
+        let hint = config::diagnostic::did_you_mean(name, known).unwrap_or_default();
+        let separator = if hint.is_empty() { "" } else { "; " };
+        return Err(Failure::Usage(format!("the lock has no package '{name}'{separator}{hint}")));
+    }
+    Ok(())
 }
 
 fn summary(arguments: &Arguments) -> Outcome {

@@ -1,0 +1,164 @@
+//! The packages of a build: fetched and unpacked, then the image's configured on
+//! top of each other, generation by generation, each cached.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use config::Config;
+use dpkg::Package;
+use report::Unit;
+use store::{Key, KeyHasher};
+use tree::{Content, Mtime, Tree, TreePath};
+
+use crate::boot_files;
+use crate::context::Context;
+use crate::error::BuildError;
+use crate::install::{self, Install};
+use crate::layer::{self, Pack};
+use crate::lock::{Lock, LockedPackage, Set};
+use crate::packages::Archives;
+use crate::{initrd, overlay};
+
+/// Changed when the steps change what comes out of equal inputs.
+const VERSION: &str = "2";
+
+/// Packages that are configured together; see [`Lock::follow`].
+struct Generation {
+    packages: Vec<Arc<Package>>,
+    epoch: Mtime,
+}
+
+/// The unpacked packages of a build.
+pub struct Sets {
+    image: Vec<Generation>,
+    automatic: BTreeSet<(String, String)>,
+    initrd: Vec<Arc<Package>>,
+    count: usize,
+}
+
+impl Sets {
+    /// Fetches and unpacks what is not there yet.
+    pub fn fetch(
+        archives: &Archives,
+        lock: &Lock,
+        config: &Config,
+        context: &Context,
+    ) -> Result<Sets, BuildError> {
+        let mut image = lock.of(Set::Image);
+        image.sort_by_key(|p| p.generation);
+        let initrd = lock.of(Set::Initrd);
+        let both: Vec<&LockedPackage> = image.iter().chain(&initrd).copied().collect();
+        let mut packages = archives.packages(&both, &context.store, context.reporter)?;
+        let initrd = packages.split_off(image.len());
+        let automatic = image
+            .iter()
+            .filter(|p| p.automatic.contains(&Set::Image))
+            .map(|p| (p.name.clone(), p.architecture.clone()))
+            .collect();
+        let count = packages.len();
+        let mut packages = packages.into_iter();
+        let generations = image.chunk_by(|a, b| a.generation == b.generation).map(|chunk| {
+            let configured = config.content.source_date_epoch.is_some();
+            let date = lock.generations.get(chunk[0].generation).filter(|_| !configured);
+            let epoch = date.map_or(context.epoch, |date| Mtime::secs(*date));
+            Generation { packages: packages.by_ref().take(chunk.len()).collect(), epoch }
+        });
+        Ok(Sets { image: generations.collect(), automatic, initrd, count })
+    }
+
+    /// How many packages the image has.
+    pub fn count(&self) -> usize {
+        self.count
+    }
+
+    /// The image's packages, configured; cached by what they are.
+    pub fn install(
+        &self,
+        config: &Config,
+        archives: &Archives,
+        context: &Context,
+        rebuild: bool,
+    ) -> Result<Tree, BuildError> {
+        let epoch = self.image.first().map_or(context.epoch, |g| g.epoch);
+        let skeleton = self.skeleton(config, archives, &context.at(epoch))?;
+        let keys = self.layer_keys(config, &skeleton)?;
+        let what = format!("{} packages", self.count);
+        let (mut done, mut tree) = (0, skeleton);
+        for (n, key) in keys.iter().enumerate().rev().filter(|_| !rebuild) {
+            if let Some(layer) = layer::load(&context.store, key)? {
+                context.reporter.step("install", &what, None, Unit::Items).cached();
+                (done, tree) = (n + 1, layer);
+                break;
+            }
+        }
+        for (generation, key) in self.image.iter().zip(&keys).skip(done) {
+            let context = context.at(generation.epoch);
+            let install = Install {
+                packages: &generation.packages,
+                with_docs: config.content.with_docs,
+                architecture: archives.architecture(),
+            };
+            let mut pack = Pack::begin(&context.store, key)?;
+            tree = install.run(tree, &context, &mut pack, "image")?;
+            pack.commit()?;
+            layer::save(&context.store, key, &tree)?;
+        }
+        let architecture = archives.architecture();
+        install::write_extended_states(&mut tree, &self.automatic, architecture, context.epoch)?;
+        Ok(tree)
+    }
+
+    /// What is there before the first package.
+    fn skeleton(
+        &self,
+        config: &Config,
+        archives: &Archives,
+        context: &Context,
+    ) -> Result<Tree, BuildError> {
+        let mut tree = Tree::new();
+        tree.get_mut(&TreePath::root()).expect("always there").meta.mtime = context.epoch;
+        let first = self.image.first().map_or(&[][..], |g| &g.packages);
+        install::usr_merge(&mut tree, first, archives.architecture(), context.epoch)?;
+        overlay::apply_all(&mut tree, &config.content.skeleton_trees, context.epoch)?;
+        let distribution = config.distribution.distribution.to_string();
+        let image_id = config.output.image_id.as_deref();
+        let token = os::entry_token::choose(&tree, None, image_id, &distribution)?;
+        os::entry_token::write(&mut tree, &token, context.epoch)?;
+        boot_files::keep_kernel_hooks_away(&mut tree, context.epoch)?;
+        Ok(tree)
+    }
+
+    /// A key for each generation: what it is and what it stands on.
+    fn layer_keys(&self, config: &Config, skeleton: &Tree) -> Result<Vec<Key>, BuildError> {
+        let mut hasher = KeyHasher::new("configured layer");
+        hasher.add(VERSION.as_bytes());
+        hasher.add(&[u8::from(config.content.with_docs)]);
+        initrd::hash_subtree(&mut hasher, skeleton, &TreePath::root())?;
+        let mut keys = Vec::new();
+        for generation in &self.image {
+            hasher.add(&generation.epoch.secs.to_le_bytes());
+            for package in &generation.packages {
+                hasher.add(&package.id().0);
+            }
+            keys.push(hasher.finish());
+        }
+        Ok(keys)
+    }
+
+    /// The userland of the default initrd, if one is made.
+    pub fn initrd(
+        &self,
+        config: &Config,
+        archives: &Archives,
+        context: &Context,
+    ) -> Result<Option<Content>, BuildError> {
+        if self.initrd.is_empty() {
+            return Ok(None);
+        }
+        let step = context.reporter.step("initrd", "userland", None, Unit::Items);
+        let own = !config.boot.initrd_packages.is_empty();
+        let content = initrd::userland(context, &self.initrd, archives.architecture(), own)?;
+        step.done();
+        Ok(Some(content))
+    }
+}
