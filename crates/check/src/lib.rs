@@ -12,7 +12,9 @@
 
 mod rules;
 
-use serde::Serialize;
+use std::collections::BTreeSet;
+
+use serde::{Serialize, Serializer};
 use tree::{Mtime, Tree, TreePath};
 
 pub use rules::RULES;
@@ -39,7 +41,7 @@ pub struct Intent {
     /// Files that the project itself put there (`mkosi.extra/` and the like):
     /// authorized keys, a hosts file, a resolv.conf in there are configuration.
     /// Identity is never configuration: R1, R2, R3, R5 and R6 hold for these too.
-    pub project_files: std::collections::BTreeSet<TreePath>,
+    pub project_files: BTreeSet<TreePath>,
     /// The token that names boot entries.
     pub entry_token: Option<String>,
 }
@@ -88,12 +90,17 @@ pub enum Fix {
 pub struct Finding {
     /// Where.
     pub volume: Volume,
-    /// The file.
+    /// The file; as text, with its leading slash, in JSON.
+    #[serde(serialize_with = "as_text")]
     pub path: TreePath,
     /// What is wrong with it.
     pub message: String,
     /// What [`seal`] does about it.
     pub fix: Fix,
+}
+
+fn as_text<S: Serializer>(path: &TreePath, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(path)
 }
 
 /// What a rule says. "Failed" and "could not check" are different things.
@@ -137,6 +144,10 @@ pub trait Rule: Sync {
     }
     /// Looks.
     fn check(&self, subject: &Subject) -> Outcome;
+    /// The files of the root that the rule judges and that are there, golden or not.
+    fn places(&self, _: &Tree) -> Vec<TreePath> {
+        Vec::new()
+    }
 }
 
 /// A rule and what it says.
@@ -178,6 +189,12 @@ impl Report {
         let unknown = |v: &Verdict| matches!(v.outcome, Outcome::Unknown { .. });
         self.findings(Severity::Error).next().is_none() && !self.verdicts.iter().any(unknown)
     }
+}
+
+/// The files of a root that rules judge one by one: quick enough to be asked after
+/// every step of a build.
+pub fn suspects(root: &Tree) -> BTreeSet<TreePath> {
+    RULES.iter().flat_map(|rule| rule.places(root)).collect()
 }
 
 /// Runs every rule. Changes nothing.

@@ -59,7 +59,7 @@ fn a_golden_image_is_silent() {
 }
 
 /// Rule, volume, planted path, content.
-const PLANTED: [(&str, Volume, &str, &str); 33] = [
+const PLANTED: [(&str, Volume, &str, &str); 39] = [
     ("R1", Volume::Root, "etc/machine-id", ""),
     ("R1", Volume::Root, "etc/machine-id", "0123456789abcdef0123456789abcdef\n"),
     ("R1", Volume::Root, "etc/machine-id", "what\n"),
@@ -73,6 +73,12 @@ const PLANTED: [(&str, Volume, &str, &str); 33] = [
     ("R7-dhcp", Volume::Root, "var/lib/dhcp/dhclient.leases", "x"),
     ("R7-dhcp", Volume::Root, "var/lib/systemd/network/duid", "x"),
     ("R7-networkmanager", Volume::Root, "var/lib/NetworkManager/secret_key", "x"),
+    ("R2", Volume::Root, "efi/loader/random-seed", "x"),
+    ("R7-connections", Volume::Root, "etc/NetworkManager/system-connections/home", "psk"),
+    ("R7-dhcp", Volume::Root, "var/lib/dhcp/dhclient6.eth0.leases", "x"),
+    ("R7-keys", Volume::Root, "var/lib/bluetooth/00:11:22:33:44:55/settings", "x"),
+    ("R7-logins", Volume::Root, "var/lib/wtmpdb/wtmp.db", "x"),
+    ("R9", Volume::Root, "var/lib/systemd/tpm2-srk-public-key.pem", "x"),
     ("R7-iscsi", Volume::Root, "etc/iscsi/initiatorname.iscsi", "x"),
     ("R7-lvm", Volume::Root, "etc/lvm/archive/vg_0.vg", "x"),
     ("R7-cloud", Volume::Root, "var/lib/cloud/instances/i/x", "x"),
@@ -180,4 +186,95 @@ fn a_dbus_machine_id_of_its_own_goes() {
     assert_eq!(failing(&root, &esp, &intent), ["R1b"]);
     seal(&mut root, Some(&mut esp), &intent, Mtime::secs(1)).unwrap();
     assert!(!root.contains(&path));
+}
+
+#[test]
+fn a_dbus_machine_id_that_leads_elsewhere_goes() {
+    let (mut root, mut esp) = golden();
+    let path = p("var/lib/dbus/machine-id");
+    root.remove(&path);
+    root.add_symlink(path.clone(), "/opt/id").unwrap();
+    let intent = Intent::default();
+    assert_eq!(failing(&root, &esp, &intent), ["R1b"]);
+    seal(&mut root, Some(&mut esp), &intent, Mtime::secs(1)).unwrap();
+    assert!(!root.contains(&path));
+}
+
+#[test]
+fn links_do_not_hide_leftovers() {
+    let (mut root, mut esp) = golden();
+    for dir in ["var/lib/systemd", "etc/ssh", "var/log/journal", "root"] {
+        root.remove(&p(dir));
+        let moved = format!("srv/{}", dir.replace('/', "-"));
+        root.make_dirs(&p(&moved)).unwrap();
+        root.add_symlink(p(dir), format!("/{moved}")).unwrap();
+    }
+    let planted = [
+        "srv/var-lib-systemd/random-seed",
+        "srv/etc-ssh/ssh_host_rsa_key",
+        "srv/var-log-journal/0123/system.journal",
+        "srv/root/.bash_history",
+    ];
+    for path in planted {
+        root.write(&p(path), 0o600, *b"x").unwrap();
+    }
+    root.write(&p("etc/machine-id"), 0o444, *b"uninitialized\n").unwrap();
+    let intent = Intent::default();
+    let mut found = failing(&root, &esp, &intent);
+    found.sort();
+    assert_eq!(found, ["R2", "R6", "R7-history", "R7-logs"]);
+    seal(&mut root, Some(&mut esp), &intent, Mtime::secs(1)).unwrap();
+    for path in planted {
+        assert!(!root.contains(&p(path)), "{path}");
+    }
+    assert!(root.contains(&p("srv/var-log-journal")));
+}
+
+#[test]
+fn a_link_to_the_system_is_not_emptied() {
+    let (mut root, mut esp) = golden();
+    root.remove(&p("tmp"));
+    root.add_symlink(p("tmp"), "usr").unwrap();
+    root.remove(&p("var/log/journal"));
+    root.add_symlink(p("var/log/journal"), "/").unwrap();
+    let before = root.len();
+    seal(&mut root, Some(&mut esp), &Intent::default(), Mtime::secs(1)).unwrap();
+    assert_eq!(root.len(), before);
+}
+
+#[test]
+fn a_host_key_is_found_where_the_configuration_puts_it() {
+    let (mut root, mut esp) = golden();
+    root.write(&p("etc/ssh/sshd_config"), 0o644, *b"Port 22\nHostKey /opt/keys/mine\n").unwrap();
+    root.write(&p("etc/ssh/sshd_config.d/a.conf"), 0o644, *b"hostkey=\"/srv/other\"\n").unwrap();
+    for path in ["opt/keys/mine", "opt/keys/mine.pub", "srv/other", "srv/third"] {
+        root.write(&p(path), 0o600, *b"x").unwrap();
+    }
+    let intent = Intent::default();
+    assert_eq!(failing(&root, &esp, &intent), ["R6"]);
+    seal(&mut root, Some(&mut esp), &intent, Mtime::secs(1)).unwrap();
+    let left: Vec<_> = root.children(&p("srv")).map(|(path, _)| path.to_string()).collect();
+    assert_eq!((left, root.children(&p("opt/keys")).count()), (vec!["/srv/third".to_owned()], 0));
+}
+
+#[test]
+fn suspects_are_found_golden_or_not() {
+    let (mut root, _) = golden();
+    root.write(&p("var/lib/systemd/random-seed"), 0o600, *b"x").unwrap();
+    let found: Vec<_> = suspects(&root).iter().map(ToString::to_string).collect();
+    for path in ["/etc/machine-id", "/var/lib/systemd/random-seed", "/etc/kernel/entry-token"] {
+        assert!(found.iter().any(|f| f == path), "{path}: {found:?}");
+    }
+    assert!(!found.iter().any(|f| f == "/usr/sbin/sshd"));
+}
+
+#[test]
+fn paths_are_text_in_json() {
+    let (mut root, esp) = golden();
+    root.write(&p("var/lib/systemd/random-seed"), 0o600, *b"x").unwrap();
+    let intent = Intent::default();
+    let report = check(&Subject { root: &root, esp: Some(&esp), intent: &intent });
+    let json = serde_json::to_value(&report).unwrap();
+    let failed = json["verdicts"].as_array().unwrap().iter().find(|v| v["id"] == "R2").unwrap();
+    assert_eq!(failed["findings"][0]["path"], "/var/lib/systemd/random-seed");
 }

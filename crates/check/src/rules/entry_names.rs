@@ -40,6 +40,11 @@ impl Rule for EntryToken {
         let message = "is missing, empty or a machine ID";
         Outcome::of(vec![finding(Volume::Root, &path, message, Fix::ByHand)])
     }
+
+    fn places(&self, root: &Tree) -> Vec<TreePath> {
+        let place = root.resolve_parent(&os::entry_token::path()).ok();
+        place.into_iter().filter(|path| root.contains(path)).collect()
+    }
 }
 
 /// B2 and B4.

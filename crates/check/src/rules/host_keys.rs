@@ -1,5 +1,7 @@
 //! R6: SSH host keys are absent, and something makes them on first boot.
 
+use std::collections::BTreeSet;
+
 use os::units::{self, UnitFile};
 use tree::{Kind, Meta, Mtime, Node, Tree, TreePath};
 
@@ -50,13 +52,10 @@ impl Rule for HostKeys {
 
     fn check(&self, subject: &Subject) -> Outcome {
         let root = subject.root;
-        let dir = TreePath::literal("etc/ssh");
-        let mut findings: Vec<_> = root
-            .children(&dir)
-            .filter(|(path, _)| is_host_key(path.name()))
-            .map(|(path, _)| {
-                finding(Volume::Root, path, "host key that clones would share", Fix::Remove)
-            })
+        let message = "host key that clones would share";
+        let mut findings: Vec<_> = host_keys(root)
+            .iter()
+            .map(|path| finding(Volume::Root, path, message, Fix::Remove))
             .collect();
         let has_server = root.lookup(&TreePath::literal("usr/sbin/sshd")).is_some();
         if !has_server && findings.is_empty() {
@@ -69,10 +68,46 @@ impl Rule for HostKeys {
         }
         Outcome::of(findings)
     }
+
+    fn places(&self, root: &Tree) -> Vec<TreePath> {
+        host_keys(root).into_iter().collect()
+    }
 }
 
-fn is_host_key(name: &[u8]) -> bool {
-    name.starts_with(b"ssh_host_")
+/// Host keys where they are by default, and where sshd's configuration says they are.
+fn host_keys(root: &Tree) -> BTreeSet<TreePath> {
+    let etc_ssh = |path: &'static str| root.resolve(&TreePath::literal(path)).ok();
+    let children = |dir: Option<TreePath>| -> Vec<TreePath> {
+        dir.iter().flat_map(|dir| root.children(dir)).map(|(path, _)| path.clone()).collect()
+    };
+    let dir = children(etc_ssh("etc/ssh"));
+    let mut keys: BTreeSet<_> =
+        dir.iter().filter(|path| path.name().starts_with(b"ssh_host_")).cloned().collect();
+    let mut configuration = children(etc_ssh("etc/ssh/sshd_config.d"));
+    configuration.retain(|path| path.name().ends_with(b".conf"));
+    configuration.extend(dir.into_iter().filter(|path| path.name() == b"sshd_config"));
+    for named in configuration.iter().flat_map(|path| configured_keys(root, path)) {
+        for suffix in ["", ".pub", "-cert.pub"] {
+            let path = TreePath::new([&named[..], suffix].concat()).ok();
+            let real = path.and_then(|path| root.resolve_parent(&path).ok());
+            keys.extend(real.filter(|path| root.get(path).is_some_and(|node| !node.is_dir())));
+        }
+    }
+    keys
+}
+
+/// The files that `HostKey` and `HostCertificate` name (sshd_config(5)).
+fn configured_keys(root: &Tree, path: &TreePath) -> Vec<String> {
+    let text = root.read(path, 1 << 20).and_then(Result::ok).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let value = |line: &str| {
+        let (key, value) = line.trim().split_once([' ', '\t', '='])?;
+        let names = ["hostkey", "hostcertificate"];
+        let value = value.trim_start_matches([' ', '\t', '=']).trim_matches('"');
+        let absolute = names.contains(&key.to_ascii_lowercase().as_str()) && value.starts_with('/');
+        absolute.then(|| value.to_owned())
+    };
+    text.lines().filter_map(value).collect()
 }
 
 /// An enabled unit, or one that another wants, that runs `ssh-keygen -A`.

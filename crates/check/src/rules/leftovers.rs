@@ -1,5 +1,7 @@
 //! R2–R5 and R7: what must simply not be there. One row per kind of thing.
 
+use std::collections::BTreeSet;
+
 use glob::Pattern;
 use tree::{Kind, KindName, Tree, TreePath};
 
@@ -47,12 +49,17 @@ const ERROR: Leftover = Leftover {
 const WARNING: Leftover = Leftover { severity: Severity::Warning, ..ERROR };
 
 /// The rows.
-pub static TABLE: [Leftover; 24] = [
+pub static TABLE: [Leftover; 25] = [
     Leftover {
         id: "R2",
         title: "no random seed",
         why: "Every clone would start its random numbers from the same seed.",
-        patterns: &["var/lib/systemd/random-seed", "var/lib/urandom/random-seed"],
+        patterns: &[
+            "var/lib/systemd/random-seed",
+            "var/lib/urandom/random-seed",
+            "boot/loader/random-seed",
+            "efi/loader/random-seed",
+        ],
         ..ERROR
     },
     Leftover {
@@ -96,6 +103,8 @@ pub static TABLE: [Leftover; 24] = [
             "var/lib/dhcpcd/*",
             "var/lib/NetworkManager/*.lease",
             "var/lib/systemd/network/",
+            "var/lib/dhcpcd5/*",
+            "var/lib/NetworkManager/*-duid*",
             "etc/dhcp/duid",
             "etc/dhcpcd.duid",
         ],
@@ -110,6 +119,14 @@ pub static TABLE: [Leftover; 24] = [
             "var/lib/NetworkManager/seen-bssids",
             "var/lib/NetworkManager/timestamps",
         ],
+        ..ERROR
+    },
+    Leftover {
+        id: "R7-connections",
+        title: "no network connections that are not configured",
+        why: "They hold passwords of networks, and names of interfaces, of another machine.",
+        patterns: &["etc/NetworkManager/system-connections/*"],
+        unless: Unless::Project,
         ..ERROR
     },
     Leftover {
@@ -150,6 +167,11 @@ pub static TABLE: [Leftover; 24] = [
             "var/lib/sss/secrets/*",
             "var/lib/samba/private/*.tdb",
             "var/lib/docker/engine-id",
+            "var/lib/docker/swarm/",
+            "var/lib/containers/storage/db.sql",
+            "var/lib/containers/cache/*",
+            "var/lib/samba/*.tdb",
+            "var/lib/bluetooth/*",
             "etc/docker/key.json",
         ],
         unless: Unless::Project,
@@ -184,7 +206,12 @@ pub static TABLE: [Leftover; 24] = [
         id: "R7-spool",
         title: "no mail and cron spools",
         why: "They belong to people of the build host.",
-        patterns: &["var/mail/*", "var/spool/mail/*", "var/spool/cron/crontabs/*"],
+        patterns: &[
+            "var/mail/*",
+            "var/spool/mail/*",
+            "var/spool/cron/crontabs/*",
+            "var/spool/cron/atjobs/*",
+        ],
         unless: Unless::Project,
         ..ERROR
     },
@@ -214,7 +241,14 @@ pub static TABLE: [Leftover; 24] = [
         id: "R7-logins",
         title: "no login records",
         why: "They tell of another machine.",
-        patterns: &["var/log/wtmp", "var/log/btmp", "var/log/lastlog", "var/log/faillog"],
+        patterns: &[
+            "var/log/wtmp",
+            "var/log/btmp",
+            "var/log/lastlog",
+            "var/log/faillog",
+            "var/lib/wtmpdb/wtmp.db",
+            "var/lib/lastlog/lastlog2.db",
+        ],
         fix: Fix::Truncate,
         ..ERROR
     },
@@ -288,13 +322,25 @@ pub static TABLE: [Leftover; 24] = [
     },
     Leftover {
         id: "R9",
-        title: "no key files of encrypted volumes",
-        why: "Every clone's disk would open with the same key.",
-        patterns: &["etc/cryptsetup-keys.d/*", "run/cryptsetup-keys.d/*"],
+        title: "no key files of encrypted volumes, nothing sealed to a TPM",
+        why: "Every clone's disk would open with the same key, or with that of a TPM that no \
+              clone has.",
+        patterns: &[
+            "etc/cryptsetup-keys.d/*",
+            "run/cryptsetup-keys.d/*",
+            "var/lib/systemd/tpm2-srk-public-key.*",
+            "var/lib/systemd/pcrlock.json",
+        ],
         unless: Unless::Project,
         ..ERROR
     },
 ];
+
+impl Leftover {
+    fn matches(&self, tree: &Tree) -> BTreeSet<TreePath> {
+        self.patterns.iter().flat_map(|pattern| matches(tree, pattern)).collect()
+    }
+}
 
 impl Rule for Leftover {
     fn id(&self) -> &'static str {
@@ -322,13 +368,19 @@ impl Rule for Leftover {
             },
         };
         let findings = self
-            .patterns
-            .iter()
-            .flat_map(|pattern| matches(tree, pattern))
+            .matches(tree)
+            .into_iter()
             .filter(|path| !self.exempt(subject, path) && self.is_leftover(tree, path))
             .map(|path| finding(self.volume, &path, self.title, self.fix.clone()))
             .collect();
         Outcome::of(findings)
+    }
+
+    fn places(&self, root: &Tree) -> Vec<TreePath> {
+        match self.volume {
+            Volume::Root => self.matches(root).into_iter().collect(),
+            Volume::Esp => Vec::new(),
+        }
     }
 }
 
@@ -355,20 +407,38 @@ impl Leftover {
     }
 }
 
-/// What `pattern` names in `tree`; no link is followed.
-fn matches(tree: &Tree, pattern: &str) -> Vec<TreePath> {
-    let mut found = vec![TreePath::root()];
+/// What `pattern` names in `tree`, by its real path. Links in the way are followed as
+/// a program would, the last one is not: it is what would be removed.
+fn matches(tree: &Tree, pattern: &str) -> BTreeSet<TreePath> {
     let (pattern, contents) = match pattern.strip_suffix('/') {
         Some(pattern) => (pattern, true),
         None => (pattern, false),
     };
+    let mut found = BTreeSet::from([TreePath::root()]);
     for component in pattern.split('/') {
-        found = found.iter().flat_map(|dir| step(tree, dir, component)).collect();
+        let dirs = found.iter().filter_map(|dir| tree.resolve(dir).ok());
+        found = dirs.flat_map(|dir| step(tree, &dir, component)).collect();
     }
     if contents {
-        found = found.iter().flat_map(|d| tree.children(d).map(|(p, _)| p.clone())).collect();
+        let dirs = found.iter().filter_map(|dir| directory(tree, dir));
+        found = dirs.flat_map(|dir| children(tree, &dir)).collect();
     }
     found
+}
+
+/// Where a directory that is to be emptied really is; none if it leads to the system
+/// itself, which is no leftover whatever points to it.
+fn directory(tree: &Tree, dir: &TreePath) -> Option<TreePath> {
+    let real = tree.resolve(dir).ok()?;
+    let own = ["etc", "usr", "boot", "efi"].map(TreePath::literal);
+    let protected = real.is_root() || own.iter().any(|o| real.starts_with(o));
+    let unmoved = real == *dir;
+    let shallow = real.components().count() == 1 && !unmoved;
+    (unmoved || !(protected || shallow)).then_some(real)
+}
+
+fn children(tree: &Tree, dir: &TreePath) -> Vec<TreePath> {
+    tree.children(dir).map(|(path, _)| path.clone()).collect()
 }
 
 fn step(tree: &Tree, dir: &TreePath, component: &str) -> Vec<TreePath> {
@@ -378,5 +448,5 @@ fn step(tree: &Tree, dir: &TreePath, component: &str) -> Vec<TreePath> {
     }
     let pattern = Pattern::new(component).expect("a pattern of the table");
     let name = |path: &TreePath| String::from_utf8_lossy(path.name()).into_owned();
-    tree.children(dir).map(|(p, _)| p.clone()).filter(|p| pattern.matches(&name(p))).collect()
+    children(tree, dir).into_iter().filter(|p| pattern.matches(&name(p))).collect()
 }

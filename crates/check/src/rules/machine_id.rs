@@ -1,7 +1,7 @@
 //! R1 and R1b: the machine ID.
 
 use os::machine_id::{State, path, state};
-use tree::{Kind, TreePath};
+use tree::{Kind, Tree, TreePath};
 
 use super::finding;
 use crate::{Fix, Outcome, Rule, Subject, Volume};
@@ -35,6 +35,11 @@ impl Rule for MachineId {
         };
         Outcome::of(vec![finding(Volume::Root, &path(), message, Fix::Uninitialize)])
     }
+
+    fn places(&self, root: &Tree) -> Vec<TreePath> {
+        let place = root.resolve_parent(&path()).ok();
+        place.into_iter().filter(|path| root.contains(path)).collect()
+    }
 }
 
 /// R1b.
@@ -55,13 +60,23 @@ impl Rule for DbusMachineId {
     }
 
     fn check(&self, subject: &Subject) -> Outcome {
-        let path = TreePath::literal("var/lib/dbus/machine-id");
-        match subject.root.get(&path).map(|n| &n.kind) {
-            None | Some(Kind::Symlink(_)) => Outcome::Passed,
-            Some(_) => {
-                let message = "is a file of its own with an ID";
-                Outcome::of(vec![finding(Volume::Root, &path, message, Fix::Remove)])
-            }
+        let Some(place) = dbus_place(subject.root) else { return Outcome::Passed };
+        let leads_to = subject.root.resolve(&place).ok();
+        let is_link = matches!(subject.root.get(&place).map(|n| &n.kind), Some(Kind::Symlink(_)));
+        if is_link && leads_to == subject.root.resolve_parent(&path()).ok() {
+            return Outcome::Passed;
         }
+        let message = "is not a link to /etc/machine-id";
+        Outcome::of(vec![finding(Volume::Root, &place, message, Fix::Remove)])
     }
+
+    fn places(&self, root: &Tree) -> Vec<TreePath> {
+        dbus_place(root).into_iter().collect()
+    }
+}
+
+/// Where the file really is, if it is there.
+fn dbus_place(root: &Tree) -> Option<TreePath> {
+    let path = root.resolve_parent(&TreePath::literal("var/lib/dbus/machine-id")).ok()?;
+    root.contains(&path).then_some(path)
 }
