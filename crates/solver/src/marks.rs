@@ -10,7 +10,7 @@ use std::rc::Rc;
 use hashbrown::HashMap;
 
 use crate::deps::{Cache, Dependencies, Positive};
-use crate::mention::Mentions;
+use crate::mention::{self, Mentions};
 use crate::solution::{Installed, Reason, Request};
 use crate::universe::{PkgId, Universe, VerId};
 
@@ -171,13 +171,15 @@ impl<'u> Marks<'u> {
     }
 
     /// Sorts packages as apt numbers them.
-    pub fn sort_by_mention(&mut self, packages: &mut [PkgId]) {
+    pub fn sort_by_mention(&self, packages: &mut [PkgId]) {
         let universe = self.universe;
-        let mentions = &mut self.mentions;
+        let names: Vec<&str> =
+            packages.iter().map(|id| universe.package(*id).name.as_str()).collect();
+        let places = mention::places(universe, names.into_iter());
         packages.sort_by_cached_key(|id| {
             let package = universe.package(*id);
-            let number = mentions.number(universe, package.name.as_str());
-            (number, universe.arch_rank(&package.arch), *id)
+            let place = places.get(package.name.as_str()).copied();
+            (place.unwrap_or(usize::MAX), universe.arch_rank(&package.arch), *id)
         });
     }
 

@@ -11,7 +11,7 @@
 //! as needed: comparing two names stops at the one that comes first.
 
 use debian::PackageRecord;
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 
 use crate::universe::{Universe, VerId};
 
@@ -24,11 +24,6 @@ pub(crate) struct Mentions<'u> {
 }
 
 impl<'u> Mentions<'u> {
-    /// The number of `name`; the highest of all where it is never mentioned.
-    pub fn number(&mut self, universe: &'u Universe, name: &str) -> u32 {
-        self.first(universe, |numbers| numbers.get(name).copied()).unwrap_or(u32::MAX)
-    }
-
     /// Whether `a` was mentioned before `b`.
     pub fn before(&mut self, universe: &'u Universe, a: &str, b: &str) -> bool {
         let order = self.first(universe, |numbers| match (numbers.get(a), numbers.get(b)) {
@@ -59,25 +54,63 @@ impl<'u> Mentions<'u> {
     }
 
     fn read(&mut self, record: &'u PackageRecord) {
-        self.meet(record.name.as_str());
-        let fields = [
-            &record.pre_depends,
-            &record.depends,
-            &record.conflicts,
-            &record.breaks,
-            &record.recommends,
-            &record.suggests,
-            &record.replaces,
-            &record.enhances,
-            &record.provides,
-        ];
-        for name in fields.into_iter().flat_map(|field| field.names()) {
-            self.meet(name);
+        for name in names_in(record) {
+            let number = u32::try_from(self.numbers.len()).unwrap_or(u32::MAX);
+            self.numbers.entry(name).or_insert(number);
         }
     }
-
-    fn meet(&mut self, name: &'u str) {
-        let number = u32::try_from(self.numbers.len()).unwrap_or(u32::MAX);
-        self.numbers.entry(name).or_insert(number);
-    }
 }
+
+/// The names that a stanza mentions, in the order in which apt meets them.
+fn names_in(record: &PackageRecord) -> impl Iterator<Item = &str> {
+    let fields = [
+        &record.pre_depends,
+        &record.depends,
+        &record.conflicts,
+        &record.breaks,
+        &record.recommends,
+        &record.suggests,
+        &record.replaces,
+        &record.enhances,
+        &record.provides,
+    ];
+    let names = fields.into_iter().flat_map(|field| field.names());
+    std::iter::once(record.name.as_str()).chain(names)
+}
+
+/// The place of the first mention of each of `names`; nothing for what is never
+/// mentioned. Reads no further than the last of them, and numbers nothing else.
+pub(crate) fn places<'n>(
+    universe: &Universe,
+    names: impl Iterator<Item = &'n str>,
+) -> HashMap<&'n str, usize> {
+    let mut missing: HashSet<&str> = names.collect();
+    let mut found = HashMap::new();
+    // Most names differ from all that are wanted in length and ends.
+    let shape = |name: &str| {
+        let bytes = name.as_bytes();
+        let ends = bytes.first().zip(bytes.last());
+        let (first, last) = ends.unwrap_or((&0, &0));
+        (usize::from(*first) * 7 + usize::from(*last) * 31 + bytes.len() * 131) % SHAPES
+    };
+    let mut wanted = [false; SHAPES];
+    missing.iter().for_each(|name| wanted[shape(name)] = true);
+    let mut place = 0;
+    for version in &universe.versions {
+        if missing.is_empty() {
+            break;
+        }
+        for name in names_in(&version.record) {
+            if wanted[shape(name)]
+                && let Some(name) = missing.take(name)
+            {
+                found.insert(name, place);
+            }
+            place += 1;
+        }
+    }
+    found
+}
+
+/// The size of the table that tells most names apart.
+const SHAPES: usize = 4096;

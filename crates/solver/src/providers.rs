@@ -47,11 +47,14 @@ impl Marks<'_> {
         let missing = |package| self.state(package).current.is_none();
         let other_name = |record: &PackageRecord| asked.is_none_or(|name| record.name != *name);
         let arch = |package| self.universe.arch_rank(&self.universe.package(package).arch);
+        let rank = |package| {
+            let entry = self.universe.package(package);
+            (entry.essential, entry.protected)
+        };
         let order = missing(a_package)
             .cmp(&missing(b_package))
             .then_with(|| other_name(a_record).cmp(&other_name(b_record)))
-            .then_with(|| b_record.essential.cmp(&a_record.essential))
-            .then_with(|| b_record.protected.cmp(&a_record.protected))
+            .then_with(|| rank(b_package).cmp(&rank(a_package)))
             .then_with(|| arch(a_package).cmp(&arch(b_package)))
             .then_with(|| a_record.priority.cmp(&b_record.priority));
         order.then_with(|| {

@@ -5,7 +5,8 @@
 //! more than anything else can add up to. (Compared with
 //! `apt-get -s -o Debug::pkgProblemResolver::ShowScores=true`.)
 
-use debian::{Constraint, Priority, Relation};
+use debian::{Architecture, Constraint, PackageRecord, Priority, Relation};
+use hashbrown::HashMap;
 
 use crate::marks::Marks;
 use crate::universe::{PkgId, VerId};
@@ -28,6 +29,9 @@ fn of_priority(priority: Priority) -> i64 {
 /// The score of each package, by its number.
 pub(crate) struct Scores(Vec<i64>);
 
+/// The scores of names that no package has, by name and architecture.
+type Virtual = HashMap<(String, Architecture), i64>;
+
 impl Scores {
     pub fn get(&self, id: PkgId) -> i64 {
         self.0[id.0 as usize]
@@ -45,83 +49,95 @@ impl Scores {
     pub fn new(marks: &Marks<'_>, requested: &[PkgId]) -> Self {
         let mut scores = Self(vec![0; marks.universe.packages.len()]);
         let present = marks.present();
-        for &(id, version) in &present {
-            let record = marks.universe.record(version);
-            let stays = marks.state(id).current.is_some() && marks.state(id).candidate.is_some();
-            let essential = if record.essential { 100 } else { 0 };
-            scores.add(id, of_priority(record.priority) + essential + i64::from(stays));
-            for target in marks.named_targets(version, true) {
-                scores.add(target, 1);
-            }
-            for target in marks.named_excluded(version) {
-                scores.add(target, -1);
-            }
-        }
-        let first = Self(scores.0.clone());
-        for &(id, version) in &present {
-            let inherited = first.get(id).max(0);
-            for target in marks.named_targets(version, false) {
-                if marks.state(target).install.is_some() {
-                    scores.add(target, inherited);
-                }
-            }
-        }
-        scores.pass_to_providers(marks, &present);
+        let virtual_scores = scores.count_mentions(marks, &present);
+        scores.pass_to_providers(marks, &present, &virtual_scores);
+        scores.inherit(marks, &present);
         for &id in requested {
             scores.add(id, REQUESTED);
         }
         for id in marks.universe.all_packages() {
-            let Some(&version) = marks.universe.package(id).versions.first() else { continue };
-            let record = marks.universe.record(version);
-            if record.essential || record.protected {
+            let package = marks.universe.package(id);
+            if package.essential || package.protected {
                 scores.add(id, ESSENTIAL);
             }
         }
         scores
     }
 
-    /// What provides a package counts for what that counts.
-    fn pass_to_providers(&mut self, marks: &Marks<'_>, present: &[(PkgId, VerId)]) {
+    /// A package's own worth, and one for (against) each that needs (excludes) it.
+    fn count_mentions(&mut self, marks: &Marks<'_>, present: &[(PkgId, VerId)]) -> Virtual {
+        let mut virtual_scores = Virtual::new();
         for &(id, version) in present {
             let record = marks.universe.record(version);
+            let package = marks.universe.package(id);
+            let arch = &package.arch;
+            let stays = marks.state(id).current.is_some() && marks.state(id).candidate.is_some();
+            let essential = if package.essential { 100 } else { 0 };
+            self.add(id, of_priority(record.priority) + essential + i64::from(stays));
+            let needed = needs(record).map(|relation| (relation, 1));
+            let excluded = record.conflicts.relations().chain(record.breaks.relations());
+            for (relation, points) in needed.chain(excluded.map(|relation| (relation, -1))) {
+                match marks.universe.find(relation.name, arch) {
+                    Some(target) if marks.fits(target, relation.constraint) => {
+                        self.add(target, points);
+                    }
+                    None if relation.constraint.is_none() => {
+                        let key = (relation.name.to_owned(), arch.clone());
+                        *virtual_scores.entry(key).or_default() += points;
+                    }
+                    _ => {}
+                }
+            }
+        }
+        virtual_scores
+    }
+
+    /// What provides a name counts for what that counts.
+    fn pass_to_providers(
+        &mut self,
+        marks: &Marks<'_>,
+        present: &[(PkgId, VerId)],
+        virtual_scores: &Virtual,
+    ) {
+        for &(id, version) in present {
             let arch = &marks.universe.package(id).arch;
-            for name in record.provides.names() {
-                if let Some(real) = marks.universe.find(name, arch)
-                    && real != id
+            for name in marks.universe.record(version).provides.names() {
+                let score = match marks.universe.find(name, arch) {
+                    Some(real) if real == id => 0,
+                    Some(real) => self.get(real),
+                    None => {
+                        let key = (name.to_owned(), arch.clone());
+                        virtual_scores.get(&key).copied().unwrap_or(0)
+                    }
+                };
+                self.add(id, score.abs());
+            }
+        }
+    }
+
+    /// What a package that counts needs counts for as much.
+    fn inherit(&mut self, marks: &Marks<'_>, present: &[(PkgId, VerId)]) {
+        let before = Self(self.0.clone());
+        for &(id, version) in present {
+            let inherited = before.get(id).max(0);
+            let arch = &marks.universe.package(id).arch;
+            for relation in needs(marks.universe.record(version)) {
+                if let Some(target) = marks.universe.find(relation.name, arch)
+                    && marks.state(target).install.is_some()
                 {
-                    self.add(id, self.get(real).abs());
+                    self.add(target, inherited);
                 }
             }
         }
     }
 }
 
+fn needs(record: &PackageRecord) -> impl Iterator<Item = Relation<'_>> {
+    let fields = [&record.pre_depends, &record.depends, &record.recommends];
+    fields.into_iter().flat_map(|field| field.relations())
+}
+
 impl Marks<'_> {
-    /// The packages that a version's Conflicts and Breaks name.
-    fn named_excluded(&self, version: VerId) -> Vec<PkgId> {
-        let record = self.universe.record(version);
-        let arch = &self.universe.package(self.universe.package_of(version)).arch;
-        let relations = record.conflicts.relations().chain(record.breaks.relations());
-        let target = |r: Relation<'_>| {
-            self.universe.find(r.name, arch).filter(|id| self.fits(*id, r.constraint))
-        };
-        relations.filter_map(target).collect()
-    }
-
-    /// The packages that a version's dependencies name, once for each time they are
-    /// named; with `fitting` only where what is present has the version asked for.
-    fn named_targets(&self, version: VerId, fitting: bool) -> Vec<PkgId> {
-        let record = self.universe.record(version);
-        let arch = &self.universe.package(self.universe.package_of(version)).arch;
-        let fields = [&record.pre_depends, &record.depends, &record.recommends];
-        let relations = fields.into_iter().flat_map(|field| field.relations());
-        let target = |r: Relation<'_>| {
-            let found = self.universe.find(r.name, arch);
-            found.filter(|id| !fitting || self.fits(*id, r.constraint))
-        };
-        relations.filter_map(target).collect()
-    }
-
     /// Whether what is present of a package has a version asked for.
     fn fits(&self, id: PkgId, constraint: Option<Constraint<'_>>) -> bool {
         let Some(constraint) = constraint else { return true };

@@ -115,7 +115,7 @@ impl Marks<'_> {
                 && match wanted {
                     Some(priority) => record.priority == priority,
                     // apt counts itself among the essential packages.
-                    None => record.essential || record.name == "apt",
+                    None => package.essential || record.name == "apt",
                 }
         };
         let all = self.universe.all_packages();

@@ -15,11 +15,8 @@ impl Marks<'_> {
     /// Drops new packages that nothing reaches.
     pub fn sweep(&mut self) {
         let mut reached = BTreeSet::new();
-        let roots: Vec<_> = self
-            .present()
-            .into_iter()
-            .filter(|(id, version)| self.is_root(*id, *version))
-            .collect();
+        let roots: Vec<_> =
+            self.present().into_iter().filter(|(id, _)| self.is_root(*id)).collect();
         let mut todo: Vec<VerId> = roots.into_iter().map(|(_, version)| version).collect();
         while let Some(version) = todo.pop() {
             if reached.insert(self.universe.package_of(version)) {
@@ -34,10 +31,10 @@ impl Marks<'_> {
         }
     }
 
-    fn is_root(&self, id: PkgId, version: VerId) -> bool {
+    fn is_root(&self, id: PkgId) -> bool {
         let state = self.state(id);
-        let record = self.universe.record(version);
-        !state.auto || state.protected || record.essential || record.protected
+        let package = self.universe.package(id);
+        !state.auto || state.protected || package.essential || package.protected
     }
 
     /// The present versions that `version` depends on, recommends or suggests.

@@ -47,6 +47,10 @@ pub(crate) struct PackageEntry {
     pub arch: Architecture,
     /// Highest version first.
     pub versions: Vec<VerId>,
+    /// Whether any version is `Essential`: for apt, that is a property of the package.
+    pub essential: bool,
+    /// The same for `Protected` (`Important`).
+    pub protected: bool,
 }
 
 /// Everything that could be installed.
@@ -322,6 +326,9 @@ impl Builder {
             Some(package) => package,
             None => new_package(universe, record, arch),
         };
+        let entry = &mut universe.packages[package.0 as usize];
+        entry.essential |= record.essential;
+        entry.protected |= record.protected;
         for &known in &universe.packages[package.0 as usize].versions {
             let known = &mut universe.versions[known.0 as usize];
             if same_version(&known.record, record) {
@@ -364,6 +371,12 @@ fn same_version(a: &PackageRecord, b: &PackageRecord) -> bool {
 fn new_package(universe: &mut Universe, record: &PackageRecord, arch: Architecture) -> PkgId {
     let id = PkgId(u32::try_from(universe.packages.len()).expect("ids are 32 bits wide"));
     universe.groups.entry(record.name.shared().clone()).or_default().push(id);
-    universe.packages.push(PackageEntry { name: record.name.clone(), arch, versions: Vec::new() });
+    universe.packages.push(PackageEntry {
+        name: record.name.clone(),
+        arch,
+        versions: Vec::new(),
+        essential: false,
+        protected: false,
+    });
     id
 }
