@@ -120,7 +120,7 @@ fn a_planted_defect_is_found_and_sealed() {
 
 #[test]
 fn every_rule_of_the_registry_has_a_planted_defect() {
-    let by_hand = ["R1b", "B1", "B2", "E7"];
+    let by_hand = ["R1b", "B1", "B2", "E7", "F2"];
     for rule in RULES.iter() {
         let planted = PLANTED.iter().any(|(id, ..)| *id == rule.id());
         assert!(planted || by_hand.contains(&rule.id()), "{} has no fixture", rule.id());
@@ -277,4 +277,30 @@ fn paths_are_text_in_json() {
     let json = serde_json::to_value(&report).unwrap();
     let failed = json["verdicts"].as_array().unwrap().iter().find(|v| v["id"] == "R2").unwrap();
     assert_eq!(failed["findings"][0]["path"], "/var/lib/systemd/random-seed");
+}
+
+#[test]
+fn a_unit_of_the_first_boot_is_made_part_of_it() {
+    let (mut root, mut esp) = golden();
+    let dir = "usr/lib/systemd/system";
+    let unit =
+        |more: &str| format!("[Unit]\nConditionFirstBoot=yes\n{more}[Service]\nExecStart=x\n");
+    let wait = "Wants=first-boot-complete.target\nBefore=first-boot-complete.target\n";
+    let units = [
+        ("late.service", unit("Before=ssh.service\n")),
+        ("early.service", unit(wait)),
+        ("other.service", "[Unit]\nConditionFirstBoot=no\n".to_owned()),
+    ];
+    for (name, text) in units {
+        root.write(&p(&format!("{dir}/{name}")), 0o644, text.into_bytes()).unwrap();
+    }
+    let intent = Intent::default();
+    assert_eq!(failing(&root, &esp, &intent), Vec::<&str>::new(), "no target, no rule");
+    root.write(&p(&format!("{dir}/first-boot-complete.target")), 0o644, *b"[Unit]\n").unwrap();
+    let changes = seal(&mut root, Some(&mut esp), &intent, Mtime::secs(1)).unwrap();
+    let mended: Vec<_> = changes.iter().map(|c| (c.rule, c.finding.path.to_string())).collect();
+    assert_eq!(mended, [("F2", format!("/{dir}/late.service"))]);
+    let text = root.read(&p(&format!("{dir}/late.service.d/10-mkgold-first-boot.conf")), 999);
+    assert!(text.unwrap().unwrap().ends_with(wait.as_bytes()));
+    assert_eq!(failing(&root, &esp, &intent), Vec::<&str>::new());
 }

@@ -160,16 +160,30 @@ pub fn install(
     path: &TreePath,
 ) -> Result<Install, OsError> {
     let mut install = Install::default();
+    for (key, value) in settings(tree, dirs, name, path, "Install")? {
+        install.set(&key, &value);
+    }
+    Ok(install)
+}
+
+/// The settings of one section of the unit file at `path`, then those of its
+/// drop-ins in `dirs`, in order.
+pub fn settings(
+    tree: &Tree,
+    dirs: &[&str],
+    name: &str,
+    path: &TreePath,
+    wanted: &str,
+) -> Result<Vec<(String, String)>, OsError> {
     let dropins: Vec<String> = dirs.iter().map(|d| format!("{d}/{name}.d")).collect();
     let dropins: Vec<&str> = dropins.iter().map(String::as_str).collect();
     let files = [path.clone()].into_iter().chain(dropin::files(tree, &dropins, ".conf"));
+    let mut settings = Vec::new();
     for file in files {
         let text = read_text(tree, &file)?.unwrap_or_default();
-        for (key, value) in section(&text, "Install") {
-            install.set(&key, &value);
-        }
+        settings.extend(section(&text, wanted));
     }
-    Ok(install)
+    Ok(settings)
 }
 
 /// `name@instance.type` → (`name@.type`, `instance`); `None` for other names and

@@ -2,6 +2,7 @@
 //! the table in [`leftovers`].
 
 mod entry_names;
+pub(crate) mod first_boot;
 pub(crate) mod host_keys;
 mod leftovers;
 mod machine_id;
@@ -18,6 +19,7 @@ pub static RULES: std::sync::LazyLock<Vec<&'static dyn Rule>> = std::sync::LazyL
     rules.extend([
         &entry_names::EntryToken as &dyn Rule,
         &entry_names::EntryNames,
+        &first_boot::FirstBootUnits,
         &os_release::EtcOsRelease,
     ]);
     rules
