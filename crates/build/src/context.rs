@@ -8,6 +8,8 @@ use sandbox::Privilege;
 use store::Store;
 use tree::{Mtime, Tree};
 
+use crate::workdir::WorkDir;
+
 /// See the module's head.
 pub struct Context<'a> {
     /// The cache.
@@ -16,8 +18,8 @@ pub struct Context<'a> {
     pub reporter: &'a dyn Reporter,
     /// What the process may do.
     pub privilege: Privilege,
-    /// A directory for trees that scripts run in.
-    pub workspace: PathBuf,
+    /// Where trees are laid out that scripts run in.
+    pub work: &'a WorkDir,
     /// What everything is dated with that has no older time of its own.
     pub epoch: Mtime,
     /// How many threads may work.
@@ -25,16 +27,11 @@ pub struct Context<'a> {
 }
 
 impl Context<'_> {
-    /// A directory for one tree that scripts run in.
-    pub fn workdir(&self, name: &str) -> PathBuf {
-        self.workspace.join(name)
-    }
-
     /// The same at another time.
     pub fn at(&self, epoch: Mtime) -> Context<'_> {
         let (store, privilege) = (self.store.clone(), self.privilege.clone());
-        let (reporter, workspace) = (self.reporter, self.workspace.clone());
-        Context { store, reporter, privilege, workspace, epoch, threads: self.threads }
+        let (reporter, work) = (self.reporter, self.work);
+        Context { store, reporter, privilege, work, epoch, threads: self.threads }
     }
 
     /// Sets every time after the epoch to it: what was made during the build is

@@ -13,6 +13,12 @@ use crate::context::Context;
 use crate::error::BuildError;
 use crate::layer::Pack;
 
+/// The host keys that openssh-server's script makes where there are none.
+const HOST_KEYS: [&str; 3] =
+    ["etc/ssh/ssh_host_ecdsa_key", "etc/ssh/ssh_host_ed25519_key", "etc/ssh/ssh_host_rsa_key"];
+/// Stands for a host key while packages are configured.
+const NO_KEY: &[u8] = b"mkgold: each machine makes its own key on its first boot\n";
+
 /// What is installed, and how.
 pub struct Install<'a> {
     /// In name order.
@@ -66,6 +72,7 @@ impl Install<'_> {
                         dpkg::merge(&mut tree, &mut database, package, &options)?;
                     }
                     database.write(&mut tree, context.epoch)?;
+                    spare_host_keys(&mut tree)?;
                 }
                 Step::Run { commands } => {
                     let command = InstallPlan::stage(&mut tree, self.packages, commands)?;
@@ -80,6 +87,7 @@ impl Install<'_> {
         if let Some(workspace) = workspace {
             workspace.remove()?;
         }
+        remove_spared_host_keys(&mut tree);
         context.clamp_times(&mut tree);
         step.done();
         Ok(tree)
@@ -95,7 +103,7 @@ impl Install<'_> {
         if let Some(workspace) = workspace {
             workspace.apply(tree)?;
         } else {
-            let dir = context.workdir(name);
+            let dir = context.work.path(name, tree);
             *workspace = Some(Workspace::create(&dir, tree, &context.privilege)?);
         }
         Ok(workspace.as_mut().expect("just made"))
@@ -105,6 +113,32 @@ impl Install<'_> {
         let mut run = Command::new(&command.argv[0]).args(&command.argv[1..]);
         run = run.envs(command.environment.iter().map(|(k, v)| (k, v)));
         run.source_date_epoch(context.epoch.secs).no_services().source("dpkg")
+    }
+}
+
+/// Puts something where openssh-server's script would make host keys: making them
+/// takes a second, and the seal throws them away.
+fn spare_host_keys(tree: &mut Tree) -> Result<(), BuildError> {
+    let script = TreePath::literal("var/lib/dpkg/info/openssh-server.postinst");
+    if !tree.contains(&script) {
+        return Ok(());
+    }
+    for path in HOST_KEYS.map(TreePath::literal) {
+        if !tree.contains(&path) {
+            tree.write(&path, 0o600, NO_KEY)?;
+        }
+    }
+    Ok(())
+}
+
+fn remove_spared_host_keys(tree: &mut Tree) {
+    for path in HOST_KEYS.map(TreePath::literal) {
+        let content = tree.get(&path).and_then(|node| node.content());
+        if content.is_some_and(|c| {
+            c.len() == NO_KEY.len() as u64 && c.read(100).is_ok_and(|b| b == NO_KEY)
+        }) {
+            tree.remove(&path);
+        }
     }
 }
 

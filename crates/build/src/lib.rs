@@ -26,6 +26,7 @@ pub mod resolve;
 pub mod scripts;
 pub mod sets;
 pub mod unchanged;
+pub mod workdir;
 
 pub use apt::fetch::{FetchOptions, Proxies};
 pub use error::BuildError;

@@ -22,6 +22,7 @@ use crate::outputs::Staging;
 use crate::packages::Archives;
 use crate::sets::Sets;
 use crate::unchanged::Inputs;
+use crate::workdir::WorkDir;
 use crate::{image, overlay, resolve};
 
 /// How a build is run; none of it but `now` and `rebuild` can reach a byte of the
@@ -30,7 +31,7 @@ pub struct Options {
     /// The cache directory.
     pub cache: PathBuf,
     /// Where trees are laid out for scripts.
-    pub workspace: PathBuf,
+    pub work: WorkDir,
     /// The host's `/etc/apt`.
     pub host_apt: PathBuf,
     /// Proxies and the like.
@@ -86,7 +87,7 @@ pub fn build(
         store,
         reporter,
         privilege: options.privilege.clone(),
-        workspace: options.workspace.clone(),
+        work: &options.work,
         epoch: epoch(config, &lock),
         threads: options.threads,
     };

@@ -33,7 +33,7 @@ pub fn run(
         context.reporter.step("scripts", phase, Some(scripts.len() as u64), report::Unit::Items);
     let key = KeyHasher::new("script pack").finish();
     let mut pack = Pack::begin(&context.store, &key)?;
-    let dir = context.workdir(phase);
+    let dir = context.work.path(phase, &tree);
     let mut workspace = Workspace::create(&dir, &tree, &context.privilege)?;
     for (n, script) in scripts.iter().enumerate() {
         workspace.run(&command(script, config, context), context.reporter)?;

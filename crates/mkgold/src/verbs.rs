@@ -8,6 +8,7 @@ use std::time::{Instant, SystemTime};
 use build::lock::Lock;
 use build::pipeline::{self, Options};
 use build::resolve::{self, Keep};
+use build::workdir::WorkDir;
 use build::{BuildError, Built};
 use config::{Diagnostic, Facts, Loaded, Request};
 use report::Reporter;
@@ -164,7 +165,11 @@ fn warn(loaded: &Loaded, reporter: &dyn Reporter) {
 }
 
 /// What does not depend on the privilege, so that `lock` needs none.
-fn options(arguments: &Arguments, loaded: &Loaded, privilege: sandbox::Privilege) -> Options {
+fn options(
+    arguments: &Arguments,
+    loaded: &Loaded,
+    privilege: sandbox::Privilege,
+) -> Result<Options, Failure> {
     let uid = rustix::process::getuid().as_raw();
     let build = &loaded.config.build;
     let cache = build
@@ -173,8 +178,9 @@ fn options(arguments: &Arguments, loaded: &Loaded, privilege: sandbox::Privilege
         .unwrap_or_else(|| build::context::default_cache_dir(variable, uid));
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let fetch = apt_options(arguments);
-    Options {
-        workspace: cache.join("work").join(std::process::id().to_string()),
+    let work = WorkDir::begin(&cache, &privilege).map_err(BuildError::from)?;
+    Ok(Options {
+        work,
         cache,
         host_apt: "/etc/apt".into(),
         fetch,
@@ -184,7 +190,7 @@ fn options(arguments: &Arguments, loaded: &Loaded, privilege: sandbox::Privilege
         force: arguments.force > 0,
         rebuild: arguments.force > 1,
         locked: arguments.locked,
-    }
+    })
 }
 
 fn apt_options(arguments: &Arguments) -> build::FetchOptions {
@@ -208,25 +214,15 @@ fn enter(arguments: &Arguments) -> Result<sandbox::Privilege, Failure> {
 fn build_verb(arguments: &Arguments) -> Outcome {
     let loaded = load(arguments)?;
     let privilege = enter(arguments)?;
+    let options = options(arguments, &loaded, privilege)?;
     let view = View::new(arguments.json);
     warn(&loaded, &view);
-    let options = options(arguments, &loaded, privilege);
     let start = Instant::now();
     let result = pipeline::build(&loaded.config, &options, &view);
-    remove_workspace(&options.workspace);
     match result {
         Ok(built) => done(arguments, &built, start),
         Err(error) => Err(Failure::Work(Box::new(error), view.tail())),
     }
-}
-
-/// What a failed build leaves behind.
-fn remove_workspace(dir: &Path) {
-    let Ok(entries) = std::fs::read_dir(dir) else { return };
-    for entry in entries.flatten() {
-        let _ = sandbox::remove_dir(&entry.path());
-    }
-    let _ = std::fs::remove_dir(dir);
 }
 
 fn done(arguments: &Arguments, built: &Built, start: Instant) -> Outcome {
@@ -277,7 +273,7 @@ fn lock(arguments: &Arguments) -> Outcome {
         }
         _ => Keep::Nothing,
     };
-    let options = options(arguments, &loaded, enter(arguments)?);
+    let options = options(arguments, &loaded, enter(arguments)?)?;
     let lock = resolve::renew(&loaded.config, &options, &view, &keep)?;
     resolve::write(&path, &lock)?;
     print(&format!("{}: {} packages", path.display(), lock.packages.len()))

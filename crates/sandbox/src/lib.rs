@@ -22,6 +22,7 @@ mod elf;
 mod error;
 mod idmap;
 mod ledger;
+mod memory;
 mod privilege;
 mod run;
 mod seccomp;
@@ -32,6 +33,7 @@ mod workspace;
 
 pub use command::{Bind, Command, Inject, Root, Stdin, Stdout};
 pub use error::{Error, Failure, Status};
+pub use memory::Memory;
 pub use privilege::{Mode, Privilege, PrivilegeError, enter};
 pub use run::Output;
 pub use sink::{ContentSink, PackSink, data_ranges};

@@ -232,6 +232,12 @@ fn root_without_mounts(note: Option<String>) -> Result<Privilege, PrivilegeError
     Ok(Privilege { mode: Mode::RootNoMount, all_ids, note })
 }
 
+/// For tests of what is refused before a privilege is used.
+#[cfg(test)]
+pub(crate) fn for_tests() -> Privilege {
+    Privilege { mode: Mode::Root, all_ids: true, note: None }
+}
+
 fn threads() -> usize {
     fs::read_dir("/proc/self/task").map_or(1, |tasks| tasks.count())
 }
