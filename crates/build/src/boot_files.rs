@@ -162,7 +162,7 @@ fn make_initrd(
     }
     if userland.is_some() {
         let patterns = &config.boot.kernel_initrd_modules;
-        parts.push(crate::initrd::kernel_modules(context, tree, version, patterns)?);
+        parts.push(crate::kernels::initrd_modules(context, tree, version, patterns)?);
     }
     Ok(initrd::join(&parts))
 }

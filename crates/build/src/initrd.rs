@@ -1,11 +1,9 @@
 //! The initrd of an image: a userland of its own packages, and each kernel's
-//! modules; both cached by what they are made of.
+//! modules ([`crate::kernels`]); both cached by what they are made of.
 
 use std::sync::Arc;
 
 use boot::initrd::{Settings, finish, recipe};
-use boot::modules::pattern::Selection;
-use boot::modules::{self};
 use dpkg::Package;
 use os::preset::{self, Scope};
 use os::sysusers::{self, Declarations};
@@ -21,9 +19,9 @@ const ARCHIVE: &str = "initrd";
 /// zstd's level: beyond it the archive hardly shrinks and the build takes longer.
 const LEVEL: i32 = 3;
 /// Changed when the recipe or the writer changes what comes out.
-const VERSION: &str = "1";
+pub(crate) const VERSION: &str = "1";
 
-fn settings(context: &Context) -> Settings {
+pub(crate) fn settings(context: &Context) -> Settings {
     Settings { latest: Some(context.epoch), level: LEVEL, threads: context.threads as u32 }
 }
 
@@ -82,29 +80,6 @@ fn userland_tree(
     Ok(tree)
 }
 
-/// The modules of one kernel that the initrd needs, compressed.
-pub fn kernel_modules(
-    context: &Context,
-    tree: &Tree,
-    version: &str,
-    patterns: &[String],
-) -> Result<Content, BuildError> {
-    let selection = match patterns.is_empty() {
-        true => Selection::default_initrd(),
-        false => Selection::parse(patterns).map_err(|e| BuildError::Image(e.to_string()))?,
-    };
-    let mut hasher = KeyHasher::new("initrd modules");
-    hasher.add(VERSION.as_bytes()).add(&context.epoch.secs.to_le_bytes());
-    hasher.add(format!("{selection:?}").as_bytes());
-    hash_subtree(&mut hasher, tree, &modules::directory(tree, version)?)?;
-    let firmware = TreePath::literal("usr/lib/firmware");
-    hash_subtree(&mut hasher, tree, &firmware)?;
-    cached(context, &hasher.finish(), || {
-        let set = modules::scan(tree, version)?;
-        Ok(boot::initrd::kernel_modules(tree, &set, &selection, settings(context))?)
-    })
-}
-
 /// Hashes what a subtree is: paths, metadata, and where contents are. Contents of
 /// the store are named by their blob, others by their bytes.
 pub fn hash_subtree(hasher: &mut KeyHasher, tree: &Tree, dir: &TreePath) -> Result<(), BuildError> {
@@ -121,7 +96,7 @@ pub fn hash_subtree(hasher: &mut KeyHasher, tree: &Tree, dir: &TreePath) -> Resu
     Ok(())
 }
 
-fn hash_content(
+pub(crate) fn hash_content(
     hasher: &mut KeyHasher,
     path: &TreePath,
     content: &Content,
@@ -144,7 +119,7 @@ fn hash_content(
 }
 
 /// The archive of `key` out of the store, or made and kept there.
-fn cached(
+pub(crate) fn cached(
     context: &Context,
     key: &Key,
     make: impl FnOnce() -> Result<Content, BuildError>,

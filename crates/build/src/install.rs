@@ -11,6 +11,7 @@ use tree::{Mtime, Tree, TreePath};
 
 use crate::context::Context;
 use crate::error::BuildError;
+use crate::kernels;
 use crate::layer::Pack;
 
 /// The host keys that openssh-server's script makes where there are none.
@@ -63,6 +64,7 @@ impl Install<'_> {
             Unit::Items,
         );
         let mut workspace = None;
+        let mut pending = kernels::Pending::default();
         for (n, todo) in plan.steps.iter().enumerate() {
             match todo {
                 Step::Unpack { packages, bootstrap } => {
@@ -75,7 +77,8 @@ impl Install<'_> {
                     spare_host_keys(&mut tree)?;
                 }
                 Step::Run { commands } => {
-                    let command = InstallPlan::stage(&mut tree, self.packages, commands)?;
+                    let shims = kernels::shims(&mut pending, &tree);
+                    let command = InstallPlan::stage(&mut tree, self.packages, commands, &shims)?;
                     let directory = self.lay_out(&mut workspace, &tree, context, workdir)?;
                     directory.run(&self.command(&command, context), context.reporter)?;
                     tree = directory.read_back(pack)?;
@@ -88,6 +91,7 @@ impl Install<'_> {
             workspace.remove()?;
         }
         remove_spared_host_keys(&mut tree);
+        pending.finish(&mut tree, context)?;
         context.clamp_times(&mut tree);
         step.done();
         Ok(tree)

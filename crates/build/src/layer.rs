@@ -36,6 +36,11 @@ pub fn load(store: &Store, key: &Key) -> Result<Option<Tree>, BuildError> {
     }
 }
 
+/// Whether there is a layer of `key`.
+pub fn is_there(store: &Store, key: &Key) -> bool {
+    store.path(LAYER, key).exists()
+}
+
 /// Keeps `tree` as the layer of `key`.
 pub fn save(store: &Store, key: &Key, tree: &Tree) -> Result<(), BuildError> {
     let bytes = store::codec::encode_tree(tree)?;

@@ -15,6 +15,7 @@ pub mod finish;
 pub mod image;
 pub mod initrd;
 pub mod install;
+pub mod kernels;
 pub mod layer;
 pub mod lock;
 pub mod manifest;

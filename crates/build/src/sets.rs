@@ -17,7 +17,7 @@ use crate::install::{self, Install};
 use crate::layer::{self, Pack};
 use crate::lock::{Lock, LockedPackage, Set};
 use crate::packages::Archives;
-use crate::{initrd, overlay};
+use crate::{initrd, kernels, overlay};
 
 /// Changed when the steps change what comes out of equal inputs.
 const VERSION: &str = "2";
@@ -159,6 +159,30 @@ impl Sets {
         let own = !config.boot.initrd_packages.is_empty();
         let content = initrd::userland(context, &self.initrd, archives.architecture(), own)?;
         step.done();
+        // Best effort: what fails here fails again, and is reported, where it is used.
+        let _ = self.warm_kernels(config, archives, context);
         Ok(Some(content))
+    }
+
+    /// Reads the kernels' modules while the packages' scripts run.
+    fn warm_kernels(
+        &self,
+        config: &Config,
+        archives: &Archives,
+        context: &Context,
+    ) -> Result<(), BuildError> {
+        let skeleton = self.skeleton(config, archives, context)?;
+        let keys = self.layer_keys(config, &skeleton)?;
+        if keys.last().is_some_and(|key| layer::is_there(&context.store, key)) {
+            return Ok(());
+        }
+        let packages: Vec<_> = self.image.iter().flat_map(|g| g.packages.clone()).collect();
+        let mut tree = skeleton;
+        let with_docs = config.content.with_docs;
+        let architecture = archives.architecture();
+        let install = Install { packages: &packages, with_docs, architecture };
+        install.unpack_only(&mut tree, context)?;
+        kernels::warm(context, &tree, &config.boot.kernel_initrd_modules);
+        Ok(())
     }
 }

@@ -36,6 +36,8 @@ use crate::{Control, Database, Package, State, configure};
 const STAGING: &str = "/var/lib/dpkg/tmp.ci";
 /// The script that [`InstallPlan::stage`] writes.
 const DRIVER: &str = "/var/lib/dpkg/tmp.run";
+/// Where [`InstallPlan::stage`] puts programs that come before the image's own.
+pub const SHIMS: &str = "/var/lib/dpkg/tmp.bin";
 
 /// Why packages cannot be ordered.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -135,11 +137,22 @@ impl InstallPlan {
     /// Puts what `commands` of a [`Step::Run`] need into the tree, and a driver that
     /// runs them in order and removes it all. Returns what to run: one command.
     /// It fails with the first of them that fails, and says which on its standard error.
+    ///
+    /// `shims` are executable files that the commands find before the image's own of
+    /// the same name, in [`SHIMS`].
     pub fn stage(
         tree: &mut Tree,
         packages: &[Arc<Package>],
         commands: &[Command],
+        shims: &[(String, String)],
     ) -> Result<Command, TreeError> {
+        for (name, text) in shims {
+            let path = TreePath::literal(SHIMS).join(name)?;
+            if let Some(dir) = path.parent() {
+                tree.make_dirs(&dir)?;
+            }
+            tree.write(&path, 0o755, text.clone().into_bytes())?;
+        }
         let mut driver = String::from("#!/bin/sh\ncd /\numask 022\n");
         for (number, command) in commands.iter().enumerate() {
             if let Some(index) = command.package {
@@ -147,9 +160,9 @@ impl InstallPlan {
                 stage_control(tree, &packages[index], &from)?;
                 driver.push_str(&format!("rm -rf {STAGING}\nmv {from} {STAGING} || exit\n"));
             }
-            driver.push_str(&driver_line(command, packages));
+            driver.push_str(&driver_line(command, packages, !shims.is_empty()));
         }
-        driver.push_str(&format!("rm -rf {STAGING} {DRIVER}\n"));
+        driver.push_str(&format!("rm -rf {STAGING} {SHIMS} {DRIVER}\n"));
         tree.write(&TreePath::literal(DRIVER), 0o755, driver.into_bytes())?;
         Ok(Command {
             argv: vec!["/bin/sh".into(), DRIVER.into()],
@@ -159,8 +172,11 @@ impl InstallPlan {
     }
 }
 
-fn driver_line(command: &Command, packages: &[Arc<Package>]) -> String {
-    let variables = command.environment.iter().map(|(name, value)| format!("{name}={value}"));
+fn driver_line(command: &Command, packages: &[Arc<Package>], shims: bool) -> String {
+    let variables = command.environment.iter().map(|(name, value)| match (&name[..], shims) {
+        ("PATH", true) => format!("PATH={SHIMS}:{value}"),
+        _ => format!("{name}={value}"),
+    });
     let words = ["env".to_owned(), "-i".to_owned()].into_iter().chain(variables);
     let words = words.chain(command.argv.iter().cloned());
     let quoted: Vec<String> = words.map(|word| quote(&word)).collect();

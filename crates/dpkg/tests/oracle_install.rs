@@ -54,7 +54,7 @@ fn install(work: &Path, tree: Tree, packages: &[Arc<Package>]) -> (Tree, Install
                 }
             }
             Step::Run { commands } => {
-                let command = InstallPlan::stage(&mut tree, packages, commands).unwrap();
+                let command = InstallPlan::stage(&mut tree, packages, commands, &[]).unwrap();
                 tree = run(work, number, &tree, &command);
                 database = Database::load(&tree, "amd64").unwrap();
             }
