@@ -19,11 +19,11 @@ fn busy() -> Duration {
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
     let mut request = Request { with_recommends: true, ..Request::default() };
-    let (mut files, mut trace, mut foreign) = (Vec::new(), false, Vec::new());
+    let (mut files, mut show, mut foreign) = (Vec::new(), false, Vec::new());
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
             "--no-recommends" => request.with_recommends = false,
-            "--trace" => trace = true,
+            "--trace" => show = true,
             "--foreign" => {
                 foreign.push(Architecture::new(&arguments.next().unwrap_or_default())?);
             }
@@ -46,9 +46,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let plain = solver::solve(&universe, &Installed::default(), &request);
     eprintln!("solved in {:?}", busy() - start);
     drop(plain);
-    let (result, lines) = solve_traced(&universe, &Installed::default(), &request);
-    if trace {
-        lines.iter().for_each(|line| println!("{line}"));
+    let (result, trace) = solve_traced(&universe, &Installed::default(), &request);
+    if show {
+        trace.lines.iter().for_each(|line| println!("{line}"));
     }
     let solution = result?;
     for chosen in &solution.install {

@@ -65,6 +65,10 @@ impl Cache {
         let make = || Rc::new(Dependencies::new(universe, version));
         self.known.entry(version).or_insert_with(make).clone()
     }
+
+    pub fn versions(&self) -> impl Iterator<Item = VerId> + '_ {
+        self.known.keys().copied()
+    }
 }
 
 impl Dependencies {

@@ -135,8 +135,11 @@ impl Marks<'_> {
         }
     }
 
+    /// Marks what `version` needs. The first thing that cannot be met ends that, but
+    /// for a protected package.
     fn install_dependencies(&mut self, id: PkgId, version: VerId, depth: usize) -> bool {
         let dependencies = self.dependencies(version);
+        let mut done = true;
         for group in &dependencies.positive {
             let critical = group.kind.is_critical();
             if !critical && (!self.with_recommends || self.state(id).current.is_some()) {
@@ -148,10 +151,13 @@ impl Marks<'_> {
             }
             if !self.install_group(id, group, binding, depth) && critical {
                 self.log_unsatisfied(id, group, depth);
-                return false;
+                done = false;
+                if !self.state(id).protected {
+                    break;
+                }
             }
         }
-        true
+        done
     }
 
     /// Marks the first solution of the group that can be marked. A group that is

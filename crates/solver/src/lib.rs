@@ -28,10 +28,13 @@ mod solution;
 mod solve;
 mod spec;
 mod sweep;
+mod trace;
 mod universe;
 
 pub use solution::{
     Chosen, Installed, InstalledPackage, Kind, Reason, Request, Solution, Unsolvable,
 };
 pub use solve::{solve, solve_traced};
+#[doc(hidden)]
+pub use trace::{LookedAt, Trace};
 pub use universe::{Builder, SourceInfo, Universe};

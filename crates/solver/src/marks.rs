@@ -127,6 +127,11 @@ impl<'u> Marks<'u> {
         self.cache.get(self.universe, version)
     }
 
+    /// The versions whose dependencies were looked at.
+    pub fn walked(&self) -> impl Iterator<Item = VerId> + '_ {
+        self.cache.versions()
+    }
+
     /// Whether that version will be there.
     pub fn is_present(&self, version: VerId) -> bool {
         self.state(self.universe.package_of(version)).install == Some(version)

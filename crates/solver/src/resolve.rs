@@ -42,10 +42,11 @@ struct Resolver<'m, 'u> {
 impl Marks<'_> {
     /// Repairs what is broken as far as apt would.
     pub fn resolve(&mut self, requested: &[PkgId]) {
-        if !self.any_broken() {
+        if !self.any_broken() && self.trace.is_none() {
             return;
         }
         let scores = Scores::new(self, requested);
+        self.log_scores(&scores);
         let mut order: Vec<PkgId> = self.universe.all_packages().collect();
         self.sort_by_mention(&mut order);
         order.sort_by_key(|id| std::cmp::Reverse(scores.get(*id)));
@@ -58,6 +59,13 @@ impl Marks<'_> {
             if !resolver.changed {
                 break;
             }
+        }
+    }
+
+    fn log_scores(&mut self, scores: &Scores) {
+        let all = self.universe.all_packages().filter(|id| scores.get(*id) != 0);
+        for id in all {
+            self.log(|m| format!("Score {} {}", scores.get(id), m.universe.display(id)));
         }
     }
 

@@ -1,8 +1,9 @@
 //! How much each package matters when two cannot be together.
 //!
 //! A package counts for its priority, for each package that needs or recommends it
-//! (against it: for each that excludes it), and for what those count; essential packages and those asked for count for far
-//! more than anything else can add up to. (Compared with
+//! or something that it provides (against it: for each that excludes it), and for
+//! what those count; essential packages and those asked for count for far more than
+//! anything else can add up to. (Compared with
 //! `apt-get -s -o Debug::pkgProblemResolver::ShowScores=true`.)
 
 use debian::{Architecture, Constraint, PackageRecord, Priority, Relation};
@@ -29,8 +30,11 @@ fn of_priority(priority: Priority) -> i64 {
 /// The score of each package, by its number.
 pub(crate) struct Scores(Vec<i64>);
 
-/// The scores of names that no package has, by name and architecture.
-type Virtual = HashMap<(String, Architecture), i64>;
+/// What is said of each package, and of each name that no package has.
+struct Sums {
+    packages: Vec<i64>,
+    names: HashMap<(String, Architecture), i64>,
+}
 
 impl Scores {
     pub fn get(&self, id: PkgId) -> i64 {
@@ -47,11 +51,19 @@ impl Scores {
     }
 
     pub fn new(marks: &Marks<'_>, requested: &[PkgId]) -> Self {
-        let mut scores = Self(vec![0; marks.universe.packages.len()]);
         let present = marks.present();
-        let virtual_scores = scores.count_mentions(marks, &present);
-        scores.pass_to_providers(marks, &present, &virtual_scores);
-        scores.inherit(marks, &present);
+        let mentioned = Sums::of_mentions(marks, &present);
+        let mut scores = Self(mentioned.packages.clone());
+        for &(id, version) in &present {
+            scores.add(id, worth(marks, id, version));
+            scores.add(id, mentioned.of_provided(marks, id, version));
+            scores.add(id, own_exclusions(marks, id, version));
+        }
+        let inherited = Sums::inherited(marks, &present, &scores);
+        for &(id, version) in &present {
+            scores.add(id, inherited.packages[id.0 as usize]);
+            scores.add(id, inherited.of_provided(marks, id, version));
+        }
         for &id in requested {
             scores.add(id, REQUESTED);
         }
@@ -63,78 +75,101 @@ impl Scores {
         }
         scores
     }
+}
 
-    /// A package's own worth, and one for (against) each that needs (excludes) it.
-    fn count_mentions(&mut self, marks: &Marks<'_>, present: &[(PkgId, VerId)]) -> Virtual {
-        let mut virtual_scores = Virtual::new();
+/// What a package counts for on its own.
+fn worth(marks: &Marks<'_>, id: PkgId, version: VerId) -> i64 {
+    let state = marks.state(id);
+    let stays = state.current.is_some() && state.candidate.is_some();
+    let package = marks.universe.package(id);
+    let essential = if package.essential || package.protected { 100 } else { 0 };
+    of_priority(marks.universe.record(version).priority) + essential + i64::from(stays)
+}
+
+impl Sums {
+    fn new(marks: &Marks<'_>) -> Self {
+        Self { packages: vec![0; marks.universe.packages.len()], names: HashMap::new() }
+    }
+
+    /// One for (against) a package for each time that it is needed (excluded).
+    fn of_mentions(marks: &Marks<'_>, present: &[(PkgId, VerId)]) -> Self {
+        let mut this = Self::new(marks);
         for &(id, version) in present {
             let record = marks.universe.record(version);
-            let package = marks.universe.package(id);
-            let arch = &package.arch;
-            let stays = marks.state(id).current.is_some() && marks.state(id).candidate.is_some();
-            let essential = if package.essential { 100 } else { 0 };
-            self.add(id, of_priority(record.priority) + essential + i64::from(stays));
+            let arch = &marks.universe.package(id).arch;
             let needed = needs(record).map(|relation| (relation, 1));
-            let excluded = record.conflicts.relations().chain(record.breaks.relations());
-            for (relation, points) in needed.chain(excluded.map(|relation| (relation, -1))) {
+            for (relation, points) in needed.chain(excludes(record).map(|r| (r, -1))) {
                 match marks.universe.find(relation.name, arch) {
                     Some(target) if marks.fits(target, relation.constraint) => {
-                        self.add(target, points);
+                        this.packages[target.0 as usize] += points;
                     }
                     None if relation.constraint.is_none() => {
                         let key = (relation.name.to_owned(), arch.clone());
-                        *virtual_scores.entry(key).or_default() += points;
+                        *this.names.entry(key).or_default() += points;
                     }
                     _ => {}
                 }
             }
         }
-        virtual_scores
-    }
-
-    /// What provides a name counts for what that counts.
-    fn pass_to_providers(
-        &mut self,
-        marks: &Marks<'_>,
-        present: &[(PkgId, VerId)],
-        virtual_scores: &Virtual,
-    ) {
-        for &(id, version) in present {
-            let arch = &marks.universe.package(id).arch;
-            for name in marks.universe.record(version).provides.names() {
-                let score = match marks.universe.find(name, arch) {
-                    Some(real) if real == id => 0,
-                    Some(real) => self.get(real),
-                    None => {
-                        let key = (name.to_owned(), arch.clone());
-                        virtual_scores.get(&key).copied().unwrap_or(0)
-                    }
-                };
-                self.add(id, score.abs());
-            }
-        }
+        this
     }
 
     /// What a package that counts needs counts for as much.
-    fn inherit(&mut self, marks: &Marks<'_>, present: &[(PkgId, VerId)]) {
-        let before = Self(self.0.clone());
+    fn inherited(marks: &Marks<'_>, present: &[(PkgId, VerId)], scores: &Scores) -> Self {
+        let mut this = Self::new(marks);
         for &(id, version) in present {
-            let inherited = before.get(id).max(0);
             let arch = &marks.universe.package(id).arch;
             for relation in needs(marks.universe.record(version)) {
                 if let Some(target) = marks.universe.find(relation.name, arch)
                     && marks.state(target).install.is_some()
                 {
-                    self.add(target, inherited);
+                    let slot = &mut this.packages[target.0 as usize];
+                    *slot = slot.saturating_add(scores.get(id).max(0));
                 }
             }
         }
+        this
     }
+
+    /// The sums of all that a version provides; of two provisions of one name in a
+    /// row one counts.
+    fn of_provided(&self, marks: &Marks<'_>, id: PkgId, version: VerId) -> i64 {
+        let arch = &marks.universe.package(id).arch;
+        let mut last = None;
+        let mut sum: i64 = 0;
+        for name in marks.universe.record(version).provides.names() {
+            if last.replace(name) != Some(name) {
+                sum = sum.saturating_add(match marks.universe.find(name, arch) {
+                    Some(real) if real == id => 0,
+                    Some(real) => self.packages[real.0 as usize],
+                    None => self.names.get(&(name.to_owned(), arch.clone())).copied().unwrap_or(0),
+                });
+            }
+        }
+        sum
+    }
+}
+
+/// What a package excludes and is itself does not count against it.
+fn own_exclusions(marks: &Marks<'_>, id: PkgId, version: VerId) -> i64 {
+    let record = marks.universe.record(version);
+    let arch = &marks.universe.package(id).arch;
+    let is_own = |name: &str| record.name == *name || record.provides.names().any(|p| p == name);
+    let counted = |relation: &Relation<'_>| match marks.universe.find(relation.name, arch) {
+        Some(target) => marks.fits(target, relation.constraint),
+        None => relation.constraint.is_none(),
+    };
+    let own = excludes(record).filter(|relation| is_own(relation.name) && counted(relation));
+    own.map(|_| 1).sum()
 }
 
 fn needs(record: &PackageRecord) -> impl Iterator<Item = Relation<'_>> {
     let fields = [&record.pre_depends, &record.depends, &record.recommends];
     fields.into_iter().flat_map(|field| field.relations())
+}
+
+fn excludes(record: &PackageRecord) -> impl Iterator<Item = Relation<'_>> {
+    record.conflicts.relations().chain(record.breaks.relations())
 }
 
 impl Marks<'_> {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::marks::Marks;
 use crate::solution::{Chosen, Installed, Reason, Request, Solution, Unsolvable};
+use crate::trace::Trace;
 use crate::universe::{PkgId, Universe, VerId};
 
 /// Chooses the packages that `request` needs: those that apt-get would choose.
@@ -16,17 +17,18 @@ pub fn solve(
     run(&mut marks, request)
 }
 
-/// As [`solve`], with the order in which packages were marked.
+/// As [`solve`], with what it did and looked at.
 #[doc(hidden)]
 pub fn solve_traced(
     universe: &Universe,
     installed: &Installed,
     request: &Request,
-) -> (Result<Solution, Unsolvable>, Vec<String>) {
+) -> (Result<Solution, Unsolvable>, Trace) {
     let mut marks = Marks::new(universe, installed, request);
     marks.trace = Some(Vec::new());
     let result = run(&mut marks, request);
-    (result, marks.trace.take().unwrap_or_default())
+    let lines = marks.trace.take().unwrap_or_default();
+    (result, Trace::new(&marks, lines))
 }
 
 fn run(marks: &mut Marks<'_>, request: &Request) -> Result<Solution, Unsolvable> {

@@ -10,7 +10,7 @@
 //!
 //! Sets are in the order in which the indices mention the names.
 
-use debian::{MultiArch, Priority};
+use debian::{ArchQualifier, MultiArch, Priority, Relation};
 use regex::Regex;
 
 use crate::marks::Marks;
@@ -136,6 +136,9 @@ impl Marks<'_> {
             return Ok(vec![found]);
         }
         if !group.is_empty() || !self.universe.providers(spec.pattern).is_empty() {
+            if !spec.arch.is_none_or(|arch| self.is_known_for(spec.pattern, arch)) {
+                return Err(self.unknown(spec));
+            }
             return self.only_provider(spec).map(|id| vec![id]);
         }
         let mut found = self.matching(spec)?;
@@ -183,6 +186,35 @@ impl Marks<'_> {
                 )))
             }
         }
+    }
+
+    /// Whether apt has heard of `name` for an architecture of which no package has
+    /// that name: one of that architecture asks for it or provides it.
+    fn is_known_for(&self, name: &str, arch: &str) -> bool {
+        if self.universe.native == arch || matches!(arch, "native" | "all") {
+            return true;
+        }
+        self.universe.versions.iter().any(|version| {
+            let record = &version.record;
+            let own = record.architecture == arch;
+            let speaks = |relation: Relation<'_>| {
+                relation.name == name
+                    && match relation.qualifier {
+                        None => own,
+                        Some(qualifier) => qualifier == ArchQualifier::Arch(arch),
+                    }
+            };
+            let mut fields = [
+                &record.pre_depends,
+                &record.depends,
+                &record.recommends,
+                &record.suggests,
+                &record.enhances,
+            ]
+            .into_iter();
+            fields.any(|f| f.names().any(|n| n == name) && f.relations().any(speaks))
+                || (own && record.provides.names().any(|n| n == name))
+        })
     }
 
     /// Whether the package is of that architecture; any is where none is given.

@@ -9,11 +9,12 @@
 //!   those that have indices are used as they are;
 //! - `MKGOLD_APT_ANSWERS`: a directory in which apt-get's output is kept. Empty it
 //!   when the indices change.
+//! - `MKGOLD_APT_RECORD`: a directory for recordings of the answers, with the part of
+//!   the universe that matters: `tests/data`, from which `tests/recorded.rs` replays.
 //!
 //! Lists: `tests/data/lists.txt`; `MKGOLD_APT_LISTS` names those to try (separated
 //! by blanks).
 
-use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -21,7 +22,11 @@ use std::sync::Arc;
 
 use debian::deb822::Paragraphs;
 use debian::{Architecture, Interner, PackageRecord};
-use solver::{Installed, Request, SourceInfo, Universe, solve};
+use solver::{Installed, SourceInfo, Universe, solve_traced};
+
+mod common;
+
+use common::{Answer, Case, Recorder, chosen, compare, request};
 
 const LISTS: &str = include_str!("data/lists.txt");
 
@@ -205,7 +210,7 @@ fn host_has_apt_2_6() -> bool {
 }
 
 /// `Inst name[:arch] (version origin… [arch]) …`; none where apt-get failed.
-fn parse_answer(answer: &str) -> Option<BTreeSet<String>> {
+fn parse_answer(answer: &str) -> Answer {
     if answer.lines().any(|line| line.starts_with("E: ")) {
         return None;
     }
@@ -219,38 +224,6 @@ fn parse_answer(answer: &str) -> Option<BTreeSet<String>> {
     Some(answer.lines().filter_map(parse).collect())
 }
 
-fn ask_solver(universe: &Universe, list: &List, with_recommends: bool) -> Option<BTreeSet<String>> {
-    let specs = std::iter::once("?essential").chain(list.specs.split(' '));
-    let request = Request {
-        specs: specs.map(str::to_owned).collect(),
-        with_recommends,
-        ..Request::default()
-    };
-    let solution = solve(universe, &Installed::default(), &request).ok()?;
-    let id = |chosen: &solver::Chosen| {
-        let (name, version, arch) = chosen.id();
-        format!("{name} {version} {arch}")
-    };
-    Some(solution.install.iter().map(id).collect())
-}
-
-/// The differences between the two answers, empty where they are equal.
-fn compare(apt: Option<BTreeSet<String>>, ours: Option<BTreeSet<String>>) -> String {
-    match (apt, ours) {
-        (None, None) => String::new(),
-        (Some(_), None) => "apt finds a solution, the solver none".to_owned(),
-        (None, Some(_)) => "the solver finds a solution, apt none".to_owned(),
-        (Some(apt), Some(ours)) => {
-            let missing: Vec<_> = apt.difference(&ours).cloned().collect();
-            let extra: Vec<_> = ours.difference(&apt).cloned().collect();
-            match missing.is_empty() && extra.is_empty() {
-                true => String::new(),
-                false => format!("missing {missing:?}, too much {extra:?}"),
-            }
-        }
-    }
-}
-
 fn compare_all(release: &'static str, multi: bool) {
     let lists: Vec<List> = lists()
         .into_iter()
@@ -261,10 +234,21 @@ fn compare_all(release: &'static str, multi: bool) {
     let universe = root.universe();
     let mut failures = String::new();
     let mut compared = 0;
+    let mut recorder = Recorder::default();
     for list in &lists {
         for recommends in [true, false] {
             let apt = parse_answer(&root.ask_apt(list, recommends));
-            let difference = compare(apt, ask_solver(&universe, list, recommends));
+            let wanted = request(list.specs, recommends);
+            let (solution, trace) = solve_traced(&universe, &Installed::default(), &wanted);
+            let ours = solution.ok().map(|solution| chosen(&solution));
+            let difference = compare(&apt, &ours);
+            let case = Case {
+                name: list.name.to_owned(),
+                with_recommends: recommends,
+                specs: list.specs.to_owned(),
+                answer: apt,
+            };
+            recorder.add(case, trace);
             if !difference.is_empty() {
                 let name = list.name;
                 writeln!(failures, "{release} {name} recommends={recommends}: {difference}")
@@ -274,6 +258,10 @@ fn compare_all(release: &'static str, multi: bool) {
         }
     }
     assert!(compared > 0, "no list was compared");
+    if let Some(directory) = std::env::var_os("MKGOLD_APT_RECORD") {
+        let path = Path::new(&directory).join(format!("{}.xz", root.name));
+        std::fs::write(path, recorder.finish()).unwrap();
+    }
     assert!(failures.is_empty(), "of {compared} lists differ:\n{failures}");
 }
 
