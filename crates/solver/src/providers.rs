@@ -4,7 +4,7 @@
 //! not, the package of the name asked for before those that provide it, then
 //! essential, important, native ones, then by priority, and at last the one
 //! that the indices mention later. Found with small made-up archives;
-//! `tests/order.rs` keeps each step.
+//! `tests/rules.rs` keeps the steps.
 
 use std::cmp::Ordering;
 
