@@ -1,5 +1,7 @@
 //! Kernels, initrds, unified kernel images and the boot loader: what the ESP gets.
 
+use std::path::PathBuf;
+
 use boot::arch::EfiArch;
 use boot::cmdline::{self, Partitions};
 use boot::entry::{Entry, LoaderConf};
@@ -22,6 +24,15 @@ pub struct BootFiles {
     pub esp: Option<Tree>,
     /// The newest kernel's unified image, for `Format=uki` and the like.
     pub uki: Option<Content>,
+}
+
+/// What scripts put into `$ARTIFACTDIR` for the boot.
+#[derive(Debug, Clone, Default)]
+pub struct Artifacts {
+    /// Archives before all initrds.
+    pub microcode: Vec<PathBuf>,
+    /// Initrds after those of `Initrds=`.
+    pub initrds: Vec<PathBuf>,
 }
 
 /// Whether the configuration needs a default initrd.
@@ -63,6 +74,7 @@ pub fn make(
     config: &Config,
     context: &Context,
     userland: Option<Content>,
+    artifacts: &Artifacts,
 ) -> Result<BootFiles, BuildError> {
     let_kernel_hooks_back(tree);
     if !pipeline::is_bootable(config, tree) {
@@ -87,7 +99,8 @@ pub fn make(
     let mut boots = Vec::new();
     let mut newest = None;
     for kernel in &kernels {
-        let initrd = make_initrd(tree, config, context, &kernel.version, userland.as_ref())?;
+        let version = &kernel.version;
+        let initrd = make_initrd(tree, config, context, version, userland.as_ref(), artifacts)?;
         let uki = if parts.unified {
             Some(parts.uki(tree, &kernel.version, &kernel.image, &initrd, arch)?)
         } else {
@@ -152,11 +165,16 @@ fn make_initrd(
     context: &Context,
     version: &str,
     userland: Option<&Content>,
+    artifacts: &Artifacts,
 ) -> Result<Content, BuildError> {
     let mut parts = Vec::new();
+    for path in &artifacts.microcode {
+        let bytes = std::fs::read(path).map_err(crate::outputs::io_error("read", path))?;
+        parts.push(Content::inline(bytes));
+    }
     parts.extend(initrd::microcode(tree, Some(context.epoch))?);
     parts.extend(userland.cloned());
-    for path in &config.boot.initrds {
+    for path in config.boot.initrds.iter().chain(&artifacts.initrds) {
         let bytes = std::fs::read(path).map_err(crate::outputs::io_error("read", path))?;
         parts.push(Content::inline(bytes));
     }

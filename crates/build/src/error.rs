@@ -42,6 +42,14 @@ pub enum BuildError {
         /// One line per finding: rule, path, message, who put it there.
         findings: Vec<String>,
     },
+    /// A partition of an image cannot be read.
+    #[error("{partition}: {source}")]
+    Partition {
+        /// Which.
+        partition: String,
+        /// Why not.
+        source: Box<BuildError>,
+    },
     /// A setting and the image do not fit together.
     #[error("{0}")]
     Image(String),
@@ -61,6 +69,14 @@ pub enum BuildError {
         path: TreePath,
         /// What the system said.
         source: std::io::Error,
+    },
+    /// An archive of the project cannot be read.
+    #[error("{}: {source}", path.display())]
+    TreeArchive {
+        /// The archive.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: dpkg::Problem,
     },
     /// A directory of the project cannot be read.
     #[error(transparent)]

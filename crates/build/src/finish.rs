@@ -2,9 +2,13 @@
 //! settings, removals, and last the seal.
 
 use std::collections::BTreeSet;
+use std::io::Read;
+use std::path::Path;
 
-use check::{Change, Intent, Report, Severity, Subject};
+use check::{Change, Intent};
 use config::Config;
+use config::config::UuidChoice;
+use config::types::Ssh;
 use glob::{MatchOptions, Pattern};
 use os::firstboot::{RootPassword, Settings};
 use os::os_release::Carrier;
@@ -13,6 +17,7 @@ use os::sysusers::{self, Declarations};
 use tree::{Meta, Mtime, Node, Tree, TreePath};
 
 use crate::error::BuildError;
+use crate::outputs::io_error;
 
 /// Where a Debian tree's links to units of the distribution point: `/lib` before
 /// its systemd was built for a merged `/usr` (Debian 13).
@@ -54,6 +59,12 @@ pub fn configure(
     os::firstboot::apply(tree, &settings(config), &salt_seed(config), epoch)?;
     if config.system.autologin {
         autologin(tree, epoch)?;
+    }
+    if config.system.ssh == Ssh::Always {
+        warnings.extend(ssh(tree, epoch)?);
+    }
+    if config.content.make_initrd {
+        boot::initrd::finish::make_initrd(tree)?;
     }
     Ok(warnings)
 }
@@ -184,17 +195,51 @@ pub fn seal(
     Ok(check::seal(tree, esp, intent, epoch)?)
 }
 
-/// The gate: an image that is not golden is not built.
-pub fn gate(tree: &Tree, esp: Option<&Tree>, intent: &Intent) -> Result<Report, BuildError> {
-    let report = check::check(&Subject { root: tree, esp, intent });
-    if report.is_golden() {
-        return Ok(report);
+/// `MachineId=`, against all advice; without it the seal decides.
+pub fn machine_id(tree: &mut Tree, config: &Config, epoch: Mtime) -> Result<(), BuildError> {
+    let id = match config.system.machine_id {
+        None => return Ok(()),
+        Some(UuidChoice::Fixed(id)) => id,
+        Some(UuidChoice::Random) => {
+            let mut bytes = [0; 16];
+            let path = Path::new("/dev/urandom");
+            std::fs::File::open(path)
+                .and_then(|mut file| file.read_exact(&mut bytes))
+                .map_err(io_error("read", path))?;
+            uuid::Builder::from_random_bytes(bytes).into_uuid()
+        }
+    };
+    Ok(os::machine_id::set(tree, &id.simple().to_string(), epoch)?)
+}
+
+/// `Ssh=always`: SSH over vsock. A systemd with a generator for it (256 and later) does
+/// it by itself wherever there is an SSH server.
+fn ssh(tree: &mut Tree, epoch: Mtime) -> Result<Option<String>, BuildError> {
+    let is_there = |path: &'static str| tree.lookup(&TreePath::literal(path)).is_some();
+    if !is_there("usr/sbin/sshd") {
+        let message =
+            "Ssh=always: the image has no /usr/sbin/sshd; add openssh-server to Packages=";
+        return Ok(Some(message.into()));
     }
-    let findings = report
-        .findings(Severity::Error)
-        .map(|(rule, f)| format!("  {rule}: {} {}", f.path, f.message))
-        .collect();
-    Err(BuildError::NotGolden { findings })
+    if is_there("usr/lib/systemd/system-generators/systemd-ssh-generator") {
+        return Ok(None);
+    }
+    let dir = "usr/lib/systemd/system";
+    let socket = "[Unit]\nDescription=SSH over vsock\nConditionVirtualization=vm\n\n\
+                  [Socket]\nListenStream=vsock::22\nAccept=yes\n";
+    let keys = "sshd-keygen.service mkgold-ssh-host-keys.service";
+    let service = format!(
+        "[Unit]\nDescription=SSH over vsock\nWants={keys}\nAfter={keys}\n\n[Service]\n\
+         ExecStart=-/usr/sbin/sshd -i\nStandardInput=socket\nRuntimeDirectory=sshd\n\
+         RuntimeDirectoryPreserve=yes\n"
+    );
+    write(tree, &format!("{dir}/mkgold-ssh-vsock.socket"), 0o644, socket.into(), epoch)?;
+    write(tree, &format!("{dir}/mkgold-ssh-vsock@.service"), 0o644, service.into(), epoch)?;
+    let wants = tree.make_dirs(&TreePath::new(format!("{dir}/sockets.target.wants"))?)?;
+    let kind = tree::Kind::Symlink(b"../mkgold-ssh-vsock.socket"[..].into());
+    let link = Node { meta: Meta::symlink().at(epoch), kind };
+    tree.put(wants.join("mkgold-ssh-vsock.socket")?, link)?;
+    Ok(None)
 }
 
 #[cfg(test)]
@@ -216,14 +261,18 @@ mod tests {
     }
 
     #[test]
-    fn the_gate_names_rule_and_file() {
+    fn ssh_over_vsock_is_left_to_the_generator() {
+        let p = TreePath::literal;
         let mut t = Tree::new();
-        t.write(&TreePath::literal("var/lib/systemd/random-seed"), 0o600, *b"x").unwrap();
-        let intent = Intent::default();
-        let error = gate(&t, None, &intent).unwrap_err().to_string();
-        assert!(error.contains("R2: /var/lib/systemd/random-seed"), "{error}");
-        seal(&mut t, None, &intent, Mtime::secs(1)).unwrap();
-        gate(&t, None, &intent).unwrap();
-        assert!(os::machine_id::state(&t).unwrap().is_first_boot());
+        assert!(ssh(&mut t, Mtime::secs(1)).unwrap().unwrap().contains("openssh-server"));
+        t.write(&p("usr/sbin/sshd"), 0o755, *b"").unwrap();
+        let mut newer = t.clone();
+        assert_eq!(ssh(&mut t, Mtime::secs(1)).unwrap(), None);
+        let socket = p("usr/lib/systemd/system/sockets.target.wants/mkgold-ssh-vsock.socket");
+        assert!(t.lookup(&socket).unwrap().content().is_some());
+        let generator = p("usr/lib/systemd/system-generators/systemd-ssh-generator");
+        newer.write(&generator, 0o755, *b"").unwrap();
+        ssh(&mut newer, Mtime::secs(1)).unwrap();
+        assert!(!newer.contains(&socket));
     }
 }

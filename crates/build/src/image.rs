@@ -2,33 +2,34 @@
 //! checksums.
 
 use std::fs::File;
-use std::io::{self, Read, Seek, Write};
+use std::io::{self, Read, Seek};
 use std::path::Path;
 
 use config::Config;
 use config::config::UuidChoice;
 use config::types::{Compression, ManifestFormat, OutputFormat};
 use disk::definition::{self, Definition, Facts, Source};
-use disk::execute::{self, FillError, PartitionFiller, Work};
+use disk::execute::{self, Work};
 use disk::layout;
-use disk::plan::{self, Identity, Plan, PlannedPartition, Request, Size};
+use disk::plan::{self, Plan, Request, Size};
 use disk::{Architecture, Bytes, Compat, Guid, SectorSize};
-use fs::ext4::{self, Ext4Options};
-use fs::fat::{self, FatOptions};
-use fs::swap::{self, SwapOptions};
+use fs::tools::ToolRunner;
 use report::Unit;
 use sha2::{Digest, Sha256};
 use store::KeyHasher;
 use tree::{Mtime, Tree, TreePath};
 
 use crate::boot_files::{self, BootFiles};
+use crate::compress::Compressor;
 use crate::context::Context;
 use crate::error::BuildError;
+use crate::golden::Golden;
+use crate::filler::{self, Filler};
 use crate::finish;
 use crate::lock::{Lock, Set};
 use crate::manifest::{self, Installed, Subject};
 use crate::outputs::{Staging, io_error};
-use crate::pipeline::Golden;
+use crate::tools::Runner;
 
 /// Whether the output is a disk image.
 pub fn is_disk(config: &Config) -> bool {
@@ -57,13 +58,17 @@ pub fn write(
     config: &Config,
     context: &Context,
     lock: &Lock,
+    tools: Option<&Runner<'_>>,
     staging: &mut Staging,
 ) -> Result<(), BuildError> {
     let name = config.output.file_name();
     match config.output.format {
-        OutputFormat::Disk => write_disk(golden, boot, config, context, lock, staging, &name)?,
+        OutputFormat::Disk => {
+            let disk = Disk { golden, boot, config, context, lock, tools };
+            disk.write(staging, &name)?;
+        }
         OutputFormat::Tar => {
-            let mut out = compressor(staging.create(&name)?, config)?;
+            let mut out = Compressor::new(staging.create(&name)?, config, context.threads)?;
             tree::tar::write(&golden.tree, &mut out)
                 .map_err(io_error("write", &staging.path(&name)))?;
             out.finish().map_err(io_error("write", &staging.path(&name)))?;
@@ -71,7 +76,7 @@ pub fn write(
         OutputFormat::Cpio => {
             let archive = boot::cpio::archive(&golden.tree, Some(context.epoch))
                 .map_err(|e| BuildError::Image(e.to_string()))?;
-            let mut out = compressor(staging.create(&name)?, config)?;
+            let mut out = Compressor::new(staging.create(&name)?, config, context.threads)?;
             io::copy(&mut archive.reader(), &mut out)
                 .and_then(|_| out.finish())
                 .map_err(io_error("write", &staging.path(&name)))?;
@@ -117,115 +122,104 @@ fn write_directory(
     Ok(())
 }
 
-/// Writes compressed, or not.
-enum Compressor {
-    Plain(File),
-    Zstd(zstd::Encoder<'static, File>),
-}
-
-impl Compressor {
-    fn finish(self) -> io::Result<()> {
-        match self {
-            Compressor::Plain(_) => Ok(()),
-            Compressor::Zstd(encoder) => encoder.finish().map(|_| ()),
-        }
+/// The definitions that the project brings; none if the default layout is meant.
+pub fn own_definitions(config: &Config) -> Result<Vec<Definition>, BuildError> {
+    if !is_disk(config) || config.output.repart_directories.is_empty() {
+        return Ok(Vec::new());
     }
-}
-
-impl Write for Compressor {
-    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        match self {
-            Compressor::Plain(file) => file.write(buf),
-            Compressor::Zstd(encoder) => encoder.write(buf),
-        }
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        match self {
-            Compressor::Plain(file) => file.flush(),
-            Compressor::Zstd(encoder) => encoder.flush(),
-        }
-    }
-}
-
-fn compressor(file: File, config: &Config) -> Result<Compressor, BuildError> {
-    match config.output.compress {
-        Compression::None => Ok(Compressor::Plain(file)),
-        Compression::Zstd => {
-            let level = i32::try_from(config.output.compress_level).unwrap_or(3);
-            let encoder = zstd::Encoder::new(file, level)
-                .map_err(|e| BuildError::Image(format!("CompressLevel={level}: {e}")))?;
-            Ok(Compressor::Zstd(encoder))
-        }
-        other => Err(BuildError::Unsupported {
-            what: format!("CompressOutput={other}"),
-            hint: Some("use zstd or none"),
-        }),
-    }
-}
-
-fn write_disk(
-    golden: &Golden,
-    boot: &BootFiles,
-    config: &Config,
-    context: &Context,
-    lock: &Lock,
-    staging: &mut Staging,
-    name: &str,
-) -> Result<(), BuildError> {
-    let step = context.reporter.step("disk", name, None, Unit::Bytes);
-    let source = boot_files::copy_source(&golden.tree, boot)?;
     let facts = Facts::new(architecture(config)?);
-    let own = &config.output.repart_directories;
-    let texts = layout::default_definitions(esp_size(boot), "ext4");
-    let where_from = match own.is_empty() {
-        true => Source::Texts(&texts),
-        false => Source::Dirs(own),
-    };
-    let loaded = definition::load(where_from, &facts, Compat::default())?;
-    for warning in &loaded.warnings {
-        context.reporter.warn(warning.to_string());
+    let source = Source::Dirs(&config.output.repart_directories);
+    let definitions = definition::load(source, &facts, Compat::default())?.definitions;
+    filler::check(&definitions)?;
+    Ok(definitions)
+}
+
+/// What a disk is made of.
+struct Disk<'a> {
+    golden: &'a Golden,
+    boot: &'a BootFiles,
+    config: &'a Config,
+    context: &'a Context<'a>,
+    lock: &'a Lock,
+    tools: Option<&'a Runner<'a>>,
+}
+
+impl Disk<'_> {
+    fn write(&self, staging: &mut Staging, name: &str) -> Result<(), BuildError> {
+        let (config, context) = (self.config, self.context);
+        let step = context.reporter.step("disk", name, None, Unit::Bytes);
+        let definitions = self.definitions()?;
+        let source = boot_files::copy_source(&self.golden.tree, self.boot)?;
+        let epoch = Some(context.epoch.secs);
+        let tools = self.tools.map(|runner| runner as &dyn ToolRunner);
+        let scratch = context.workdir("filesystems");
+        let filler = Filler::new(context.epoch.secs, tools, scratch.clone());
+        let mut request = Request {
+            definitions: &definitions,
+            content: Default::default(),
+            existing: None,
+            size: Size::Auto,
+            seed: seed(config, self.lock)?,
+            sector_size: sector_size(config)?,
+            grain: None,
+            block_device: false,
+            device: name.to_owned(),
+            compat: Compat::default(),
+        };
+        let identities = plan::identities(&request)?;
+        request.content =
+            execute::content_sizes(&definitions, &identities, &source, epoch, &filler)?;
+        let plan = plan::plan(&request)?;
+        let work = Work {
+            plan: &plan,
+            definitions: &definitions,
+            identities: &identities,
+            source: &source,
+            epoch,
+            filler: &filler,
+            reporter: context.reporter,
+        };
+        self.write_image(&work, staging, name)?;
+        if scratch.exists() {
+            sandbox::remove_dir(&scratch)?;
+        }
+        write_partition_table(&plan, config, staging)?;
+        step.done();
+        Ok(())
     }
-    let epoch = Some(context.epoch.secs);
-    let filler = Filler { epoch: context.epoch.secs };
-    let mut request = Request {
-        definitions: &loaded.definitions,
-        content: Default::default(),
-        existing: None,
-        size: Size::Auto,
-        seed: seed(config, lock)?,
-        sector_size: sector_size(config)?,
-        grain: None,
-        block_device: false,
-        device: name.to_owned(),
-        compat: Compat::default(),
-    };
-    let identities = plan::identities(&request)?;
-    request.content =
-        execute::content_sizes(&loaded.definitions, &identities, &source, epoch, &filler)?;
-    let plan = plan::plan(&request)?;
-    let work = Work {
-        plan: &plan,
-        definitions: &loaded.definitions,
-        identities: &identities,
-        source: &source,
-        epoch,
-        filler: &filler,
-        reporter: context.reporter,
-    };
-    if config.output.compress == Compression::None {
-        let mut file = staging.create(name)?;
-        execute::write_image(&work, &mut file, &staging.path(name))?;
-    } else {
+
+    fn definitions(&self) -> Result<Vec<Definition>, BuildError> {
+        let facts = Facts::new(architecture(self.config)?);
+        let own = &self.config.output.repart_directories;
+        let texts = layout::default_definitions(esp_size(self.boot), "ext4");
+        let where_from = match own.is_empty() {
+            true => Source::Texts(&texts),
+            false => Source::Dirs(own),
+        };
+        let loaded = definition::load(where_from, &facts, Compat::default())?;
+        for warning in &loaded.warnings {
+            self.context.reporter.warn(warning.to_string());
+        }
+        Ok(loaded.definitions)
+    }
+
+    fn write_image(
+        &self,
+        work: &Work<'_>,
+        staging: &mut Staging,
+        name: &str,
+    ) -> Result<(), BuildError> {
+        if self.config.output.compress == Compression::None {
+            let mut file = staging.create(name)?;
+            return Ok(execute::write_image(work, &mut file, &staging.path(name))?);
+        }
         let raw = format!("{name}.raw");
         let mut file = staging.create(&raw)?;
-        execute::write_image(&work, &mut file, &staging.path(&raw))?;
-        compress_disk(&mut file, staging, name, config, context)?;
+        execute::write_image(work, &mut file, &staging.path(&raw))?;
+        compress_disk(&mut file, staging, name, self.config, self.context)?;
         let _ = std::fs::remove_file(staging.path(&raw));
+        Ok(())
     }
-    write_partition_table(&plan, config, staging)?;
-    step.done();
-    Ok(())
 }
 
 fn compress_disk(
@@ -236,12 +230,7 @@ fn compress_disk(
     context: &Context,
 ) -> Result<(), BuildError> {
     let failed = |e| io_error("compress", &staging.path(name))(e);
-    let mut out = compressor(staging.create(name)?, config)?;
-    if let Compressor::Zstd(encoder) = &mut out {
-        // More threads must not change the bytes: the job size is fixed.
-        encoder.multithread(context.threads as u32).map_err(failed)?;
-        encoder.set_parameter(zstd::zstd_safe::CParameter::JobSize(8 << 20)).map_err(failed)?;
-    }
+    let mut out = Compressor::new(staging.create(name)?, config, context.threads)?;
     raw.rewind().map_err(failed)?;
     io::copy(raw, &mut out).and_then(|_| out.finish()).map_err(failed)?;
     Ok(())
@@ -317,106 +306,6 @@ fn seed(config: &Config, lock: &Lock) -> Result<Guid, BuildError> {
     }
 }
 
-/// The file systems that mkgold makes itself.
-struct Filler {
-    epoch: i64,
-}
-
-impl Filler {
-    fn unsupported(format: Option<&str>) -> FillError {
-        let format = format.unwrap_or("none");
-        format!("Format={format} is not supported by mkgold yet; use ext4, vfat or swap").into()
-    }
-
-    fn ext4(&self, identity_label: &str, uuid: Guid, size: u64) -> Ext4Options {
-        let uuid = uuid_of(uuid);
-        let mut options = Ext4Options::new(uuid, size);
-        options.label = cut(identity_label, 16);
-        options.epoch = self.epoch;
-        options
-    }
-
-    fn fat(&self, label: &str, uuid: Guid, size: u64, sector: u64) -> FatOptions {
-        let mut options = FatOptions::new(disk::derive::fat_volume_id(&uuid), size);
-        options.label = fat_label(label);
-        options.sector_size = u32::try_from(sector).unwrap_or(512);
-        options.epoch = self.epoch;
-        options
-    }
-}
-
-impl PartitionFiller for Filler {
-    fn fill(
-        &self,
-        partition: &PlannedPartition,
-        _: &Definition,
-        tree: Option<&Tree>,
-        out: &mut File,
-        offset: u64,
-        size: u64,
-    ) -> Result<(), FillError> {
-        let empty = Tree::new();
-        let tree = tree.unwrap_or(&empty);
-        let (label, uuid) = (&partition.label, partition.fs_uuid);
-        match partition.format.as_deref() {
-            Some("ext4") => ext4::write(tree, &self.ext4(label, uuid, size), out, offset)?,
-            Some("vfat") => {
-                let options = self.fat(label, uuid, size, partition.fs_sector_size.0);
-                fat::write(tree, &options, out, offset)?;
-            }
-            Some("swap") => {
-                let options = SwapOptions { uuid: uuid_of(uuid), label: cut(label, 15), size };
-                swap::write(&options, out, offset)?;
-            }
-            other => return Err(Filler::unsupported(other)),
-        }
-        Ok(())
-    }
-
-    fn measure(
-        &self,
-        definition: &Definition,
-        identity: &Identity,
-        tree: &Tree,
-    ) -> Result<u64, FillError> {
-        match definition.format.as_deref() {
-            Some("ext4") => {
-                Ok(ext4::measure(tree, &self.ext4(&identity.label, identity.fs_uuid, 0))?)
-            }
-            Some("vfat") => {
-                let sector = identity.fs_sector_size.0;
-                Ok(fat::measure(tree, &self.fat(&identity.label, identity.fs_uuid, 0, sector))?)
-            }
-            other => Err(Filler::unsupported(other)),
-        }
-    }
-}
-
-fn uuid_of(guid: Guid) -> uuid::Uuid {
-    uuid::Uuid::parse_str(&guid.to_string()).expect("a GUID prints as a UUID")
-}
-
-/// At most `max` bytes of whole characters.
-fn cut(label: &str, max: usize) -> String {
-    let mut end = label.len().min(max);
-    while !label.is_char_boundary(end) {
-        end -= 1;
-    }
-    label[..end].to_owned()
-}
-
-/// As systemd-repart writes it: upper case, eleven characters, `_` for what FAT does
-/// not have.
-fn fat_label(label: &str) -> String {
-    let map = |c: char| match c {
-        '*' | '?' | '.' | ',' | ';' | ':' | '/' | '\\' | '|' | '+' | '=' | '<' | '>' | '['
-        | ']' | '"' => '_',
-        c if c.is_ascii() && !c.is_ascii_control() => c.to_ascii_uppercase(),
-        _ => '_',
-    };
-    label.chars().take(11).map(map).collect()
-}
-
 /// What is in the image, in the formats that were asked for.
 fn manifests(
     golden: &Golden,
@@ -441,7 +330,7 @@ fn manifests(
         release: config.distribution.release.clone(),
         architecture: config.distribution.architecture.to_string(),
         epoch: context.epoch.secs,
-        packages: installed(&golden.tree, config, lock)?,
+        packages: installed(golden.with_database(), config, lock)?,
     };
     Ok(vec![
         ("manifest", manifest::mkosi(&subject)),
@@ -499,17 +388,4 @@ fn write_checksums(
         text.push_str(&format!("{sum} *{name}\n"));
     }
     Ok(staging.write(&format!("{}.SHA256SUMS", config.output.name), text.as_bytes())?)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn labels_fit_their_file_system() {
-        assert_eq!(fat_label("esp"), "ESP");
-        assert_eq!(fat_label("a long label+x"), "A LONG LABE");
-        assert_eq!(fat_label("ä/b"), "__B");
-        assert_eq!(cut("äää", 5), "ää");
-    }
 }

@@ -5,27 +5,42 @@
 //! those are in the crates it calls.
 //!
 //! Data flow: `Config` → [`lock`] (through [`resolve`], [`packages`]) → [`sets`]
-//! (through [`install`], [`layer`]) → [`finish`]
+//! (through [`install`], [`layer`]) → [`build_scripts`], [`golden`] (through [`scripts`],
+//! [`overlay`], [`finish`], [`refresh`], [`removal`])
 //! → [`boot_files`] → [`image`] → [`outputs`].
 
+pub mod archive;
+pub mod base;
 pub mod boot_files;
+pub mod build_scripts;
+pub mod compare;
+pub mod compress;
+pub mod contents;
 pub mod context;
 pub mod error;
+pub mod filler;
 pub mod finish;
+pub mod golden;
 pub mod image;
 pub mod initrd;
 pub mod install;
 pub mod kernels;
 pub mod layer;
 pub mod lock;
+pub mod machine;
 pub mod manifest;
 pub mod outputs;
 pub mod overlay;
 pub mod packages;
 pub mod pipeline;
+pub mod provenance;
+pub mod refresh;
+pub mod removal;
 pub mod resolve;
 pub mod scripts;
 pub mod sets;
+pub mod shell;
+pub mod tools;
 pub mod unchanged;
 pub mod workdir;
 

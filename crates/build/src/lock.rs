@@ -26,6 +26,10 @@ pub enum Set {
     Initrd,
     /// Programs that the build uses.
     Tools,
+    /// What build scripts get on top of the image (`BuildPackages=`).
+    Build,
+    /// The virtual machine of `mkgold vm`.
+    Vm,
 }
 
 /// Why a lock cannot be used.
@@ -67,6 +71,9 @@ pub struct Lock {
     /// The Release files.
     #[serde(default, rename = "release")]
     pub releases: Vec<LockedRelease>,
+    /// Those that only tools come from.
+    #[serde(default, rename = "tool-release", skip_serializing_if = "Vec::is_empty")]
+    pub tool_releases: Vec<LockedRelease>,
     /// The packages, by name, version and architecture.
     #[serde(default, rename = "package")]
     pub packages: Vec<LockedPackage>,
@@ -128,6 +135,7 @@ impl Lock {
             generations: Vec::new(),
             requests: BTreeMap::new(),
             releases: Vec::new(),
+            tool_releases: Vec::new(),
             packages: Vec::new(),
         }
     }

@@ -87,6 +87,33 @@ impl Staging {
         self.finished.push(name.to_owned());
     }
 
+    /// A directory in which scripts can put outputs of their own, and see those that
+    /// are there: `$OUTPUTDIR`.
+    pub fn shared(&self) -> Result<PathBuf, OutputError> {
+        Ok(self.dir.clone())
+    }
+
+    /// Makes outputs of what scripts left, before the main one.
+    pub fn adopt_shared(&mut self) -> Result<(), OutputError> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(&self.dir).map_err(io_error("list", &self.dir))? {
+            let entry = entry.map_err(io_error("list", &self.dir))?;
+            let name = entry.file_name().into_string().map_err(|name| {
+                let source = io::Error::other("its name is not UTF-8");
+                io_error("publish", &self.dir.join(name))(source)
+            })?;
+            let known = self.finished.contains(&name) || name.starts_with('.');
+            names.extend((!known).then_some(name));
+        }
+        names.sort();
+        for name in self.finished.iter().filter(|name| !self.path(name).exists()) {
+            let source = io::Error::other("a script removed it");
+            return Err(io_error("publish", &self.path(name))(source));
+        }
+        self.finished.splice(0..0, names);
+        Ok(())
+    }
+
     /// Gives every finished output its place, in the order in which they were
     /// finished. What was there under these names is replaced.
     pub fn publish(mut self) -> Result<Vec<PathBuf>, OutputError> {
@@ -163,6 +190,27 @@ mod tests {
         drop(staging);
         assert_eq!(fs::read(dir.path().join("image.raw")).unwrap(), b"old");
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_scripts_leave_is_published_before_the_image() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut staging = Staging::begin(dir.path()).unwrap();
+        staging.write("image.raw", b"x").unwrap();
+        let shared = staging.shared().unwrap();
+        fs::write(shared.join("notes"), b"x").unwrap();
+        fs::create_dir(shared.join("a")).unwrap();
+        fs::write(shared.join(".hidden"), b"x").unwrap();
+        staging.adopt_shared().unwrap();
+        let names: Vec<_> = staging.publish().unwrap();
+        let names: Vec<_> = names.iter().map(|p| p.file_name().unwrap().to_owned()).collect();
+        assert_eq!(names, ["a", "notes", "image.raw"]);
+        assert!(!dir.path().join(".hidden").exists());
+
+        let mut staging = Staging::begin(dir.path()).unwrap();
+        staging.write("image.raw", b"y").unwrap();
+        fs::remove_file(staging.path("image.raw")).unwrap();
+        assert!(staging.adopt_shared().is_err(), "a script may not take the image away");
     }
 
     #[test]

@@ -2,61 +2,118 @@
 //! `BaseTrees=`.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 
 use config::config::TreeSource;
+use store::Store;
 use tree::dir::{Options, Owners};
-use tree::{Mtime, Node, Tree, TreePath};
+use tree::{Blob, Content, Kind, Meta, Mtime, Node, Tree, TreePath};
 
 use crate::error::BuildError;
+use crate::outputs::io_error;
+use crate::{archive, contents};
 
-/// Reads a tree of the project: owned by root, dated `epoch`, for a checkout says
-/// nothing about either. Archives are not supported yet and refused.
-pub fn read(source: &Path, epoch: Mtime) -> Result<Tree, BuildError> {
-    let options = Options { owners: Owners::Root, mtime: Some(epoch), xattrs: true };
-    if source.is_dir() {
-        return Ok(tree::dir::read(source, &options)?);
+/// Reads a tree of the project: a directory is owned by root and dated `epoch`, for a
+/// checkout says nothing about either; an archive says both.
+fn read(source: &Path, store: &Store, epoch: Mtime) -> Result<Tree, BuildError> {
+    match kind_of(source)? {
+        Source::Dir => {
+            let options = Options { owners: Owners::Root, mtime: Some(epoch), xattrs: true };
+            Ok(tree::dir::read(source, &options)?)
+        }
+        Source::Tar => archive::read_tar(source, store),
+        Source::Image => contents::root(source),
     }
-    Err(BuildError::Unsupported {
-        what: format!("{}: a tree that is not a directory", source.display()),
-        hint: Some("unpack it into a directory"),
-    })
 }
 
-/// Reads a base tree: with owners and times, as an image builder made it.
-pub fn read_base(source: &Path) -> Result<Tree, BuildError> {
-    let options = Options { owners: Owners::Preserve, mtime: None, xattrs: true };
-    if source.is_dir() {
-        return Ok(tree::dir::read(source, &options)?);
-    }
-    Err(BuildError::Unsupported {
-        what: format!("{}: a base tree that is not a directory", source.display()),
-        hint: Some("unpack it into a directory"),
-    })
+/// Reads a base tree, into the store: with owners and times, as an image builder made
+/// it.
+pub fn read_base(source: &Path, store: &Store) -> Result<Tree, BuildError> {
+    let mut tree = match kind_of(source)? {
+        Source::Dir => {
+            let options = Options { owners: Owners::Preserve, mtime: None, xattrs: true };
+            tree::dir::read(source, &options)?
+        }
+        Source::Tar => archive::read_tar(source, store)?,
+        Source::Image => contents::root(source)?,
+    };
+    archive::import(&mut tree, store)?;
+    Ok(tree)
 }
 
-/// Lays the trees over `tree`, in order. Returns every path that came from them.
+/// What the image starts from: `BaseTrees=` one over the other; nothing without them.
+pub fn base(sources: &[PathBuf], store: &Store) -> Result<Option<Tree>, BuildError> {
+    let mut base: Option<Tree> = None;
+    for source in sources {
+        let next = read_base(source, store)?;
+        match &mut base {
+            None => base = Some(next),
+            Some(base) => apply(base, &next, &TreePath::root(), &mut BTreeSet::new())?,
+        }
+    }
+    Ok(base)
+}
+
+enum Source {
+    Dir,
+    Tar,
+    Image,
+}
+
+fn kind_of(source: &Path) -> Result<Source, BuildError> {
+    let meta = std::fs::metadata(source).map_err(io_error("read", source))?;
+    match meta.is_dir() {
+        true => Ok(Source::Dir),
+        false if archive::is_tar(source) => Ok(Source::Tar),
+        false if archive::is_image(source) => Ok(Source::Image),
+        false => Err(BuildError::Unsupported {
+            what: format!("{}: a tree of that kind", source.display()),
+            hint: Some("use a directory, a .tar (.gz, .xz, .zst) or a .raw disk image"),
+        }),
+    }
+}
+
+/// Lays the trees over `tree`, in order, with contents in the store. Returns every path
+/// that came from them.
 pub fn apply_all(
     tree: &mut Tree,
     sources: &[TreeSource],
+    store: &Store,
     epoch: Mtime,
 ) -> Result<BTreeSet<TreePath>, BuildError> {
     let mut touched = BTreeSet::new();
     for source in sources {
-        let target = match &source.target {
-            Some(path) => TreePath::new(path.as_os_str().as_encoded_bytes())?,
-            None => TreePath::root(),
-        };
-        if source.source.is_file() {
-            add_file(tree, &source.source, &target, epoch, &mut touched)?;
-        } else {
-            apply(tree, &read(&source.source, epoch)?, &target, &mut touched)?;
-        }
+        touched.extend(apply_one(tree, source, store, epoch)?);
+    }
+    archive::import(tree, store)?;
+    Ok(touched)
+}
+
+/// Lays a tree over `tree`. Returns every path that came from it.
+pub fn apply_one(
+    tree: &mut Tree,
+    source: &TreeSource,
+    store: &Store,
+    epoch: Mtime,
+) -> Result<BTreeSet<TreePath>, BuildError> {
+    let mut touched = BTreeSet::new();
+    let (path, target) = (&source.source, &source.target);
+    let place = match target {
+        Some(path) => TreePath::new(path.as_os_str().as_encoded_bytes())?,
+        None => TreePath::root(),
+    };
+    let has_tree = archive::is_tar(path) || archive::is_image(path);
+    // As for mkosi, what has a target is copied, whatever it is.
+    if path.is_file() && (target.is_some() || !has_tree) {
+        add_file(tree, path, &place, epoch, &mut touched)?;
+    } else {
+        apply(tree, &read(path, store, epoch)?, &place, &mut touched)?;
     }
     Ok(touched)
 }
 
-/// A single file as a tree source: copied to its target.
+/// A single file: copied to its target, or into the root by its own name.
 fn add_file(
     tree: &mut Tree,
     file: &Path,
@@ -64,26 +121,21 @@ fn add_file(
     epoch: Mtime,
     touched: &mut BTreeSet<TreePath>,
 ) -> Result<(), BuildError> {
-    let archive = [".tar", ".cpio", ".zip", ".raw"]
-        .iter()
-        .any(|s| file.file_name().is_some_and(|n| n.to_string_lossy().contains(s)));
-    if archive || target.is_root() {
-        return Err(BuildError::Unsupported {
-            what: format!("{}: a tree that is not a directory", file.display()),
-            hint: Some("unpack it into a directory, or give the file a target"),
-        });
+    let meta = std::fs::metadata(file).map_err(io_error("read", file))?;
+    let own = TreePath::new(file.file_name().unwrap_or_default().as_encoded_bytes())?;
+    let mut path = tree.resolve(target).map_err(tree::TreeError::from)?;
+    if target.is_root() || tree.get(&path).is_some_and(Node::is_dir) {
+        path = path.join(own.as_bytes())?;
     }
-    let parent = file.parent().unwrap_or(Path::new("."));
-    let options = Options { owners: Owners::Root, mtime: Some(epoch), xattrs: true };
-    let all = tree::dir::read(parent, &options)?;
-    let name = TreePath::new(file.file_name().unwrap_or_default().as_encoded_bytes())?;
-    let node = all.get(&name).cloned().ok_or(tree::TreeError::NotFound(name))?;
-    let path = tree.resolve(target).map_err(tree::TreeError::from)?;
     if let Some(parent) = path.parent() {
         tree.make_dirs(&parent)?;
     }
+    let xattrs = tree::dir::read_xattrs(file)?;
+    let mode = (meta.permissions().mode() & 0o7777) as u16;
+    let meta_of = Meta { xattrs, ..Meta::file(mode).at(epoch) };
+    let kind = Kind::File(Content::range(Blob::at_path(file), 0, meta.len()));
     touched.insert(path.clone());
-    Ok(tree.put(path, node)?)
+    Ok(tree.put(path, Node { meta: meta_of, kind })?)
 }
 
 /// Lays `over` over `tree` at `target`, as `cp --recursive` does: directories
@@ -155,8 +207,7 @@ mod tests {
         t.write(&p("usr/lib/systemd/x"), 0o644, *b"old").unwrap();
         t.add_symlink(p("lib"), "usr/lib").unwrap();
         t.write(&p("resolv"), 0o644, *b"file").unwrap();
-        let source = TreeSource { source: dir.path().to_owned(), target: None };
-        let touched = apply_all(&mut t, &[source], Mtime::secs(3)).unwrap();
+        let touched = lay(&mut t, dir.path(), None).unwrap();
         let x = t.get(&p("usr/lib/systemd/x")).unwrap();
         assert_eq!(x.content().unwrap().read(9).unwrap(), b"new");
         assert_eq!((x.meta.mode, x.meta.mtime), (0o600, Mtime::secs(3)));
@@ -173,18 +224,65 @@ mod tests {
         let mut t = Tree::new();
         t.add_symlink(p("out"), "../../../outside").unwrap();
         t.make_dirs(&p("outside")).unwrap();
-        let source = TreeSource { source: dir.path().to_owned(), target: None };
-        apply_all(&mut t, &[source], Mtime::secs(3)).unwrap();
+        lay(&mut t, dir.path(), None).unwrap();
         assert!(t.contains(&p("outside/file")), "confined to the tree");
     }
 
     #[test]
-    fn an_archive_is_refused_by_name() {
+    fn a_file_goes_to_its_target_or_into_the_root() {
         let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("motd");
+        std::fs::write(&file, b"hello").unwrap();
+        let mut t = Tree::new();
+        t.make_dirs(&p("srv/dir")).unwrap();
+        for target in [None, Some("/etc/issue"), Some("/srv/dir")] {
+            lay(&mut t, &file, target).unwrap();
+        }
+        for path in ["motd", "etc/issue", "srv/dir/motd"] {
+            assert_eq!(t.read(&p(path), 9).unwrap().unwrap(), b"hello", "{path}");
+        }
+        assert!(lay(&mut t, &dir.path().join("none"), None).is_err());
+    }
+
+    #[test]
+    fn an_archive_without_target_is_unpacked_with_one_it_is_copied() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut inside = Tree::new();
+        inside.write(&p("etc/own"), 0o640, *b"x").unwrap();
+        inside.get_mut(&p("etc/own")).unwrap().meta.gid = 42;
         let file = dir.path().join("x.tar");
-        std::fs::write(&file, b"").unwrap();
-        let source = TreeSource { source: file, target: None };
-        let error = apply_all(&mut Tree::new(), &[source], Mtime::secs(3)).unwrap_err();
-        assert!(error.to_string().contains("x.tar"), "{error}");
+        let mut bytes = Vec::new();
+        tree::tar::write(&inside, &mut bytes).unwrap();
+        std::fs::write(&file, bytes).unwrap();
+        let mut t = Tree::new();
+        lay(&mut t, &file, None).unwrap();
+        assert_eq!(t.get(&p("etc/own")).unwrap().meta.gid, 42);
+        lay(&mut t, &file, Some("/srv/x.tar")).unwrap();
+        assert!(t.get(&p("srv/x.tar")).unwrap().content().is_some());
+        let base = base(&[file, dir.path().join("x.zip")], &store(dir.path()));
+        assert!(base.is_err(), "an unknown kind is refused");
+    }
+
+    fn store(dir: &Path) -> Store {
+        Store::open(&dir.join(".store")).unwrap()
+    }
+
+    fn lay(
+        tree: &mut Tree,
+        from: &Path,
+        at: Option<&str>,
+    ) -> Result<BTreeSet<TreePath>, BuildError> {
+        let cache = tempfile::tempdir().unwrap();
+        let source = TreeSource { source: from.to_owned(), target: at.map(PathBuf::from) };
+        let touched = apply_one(tree, &source, &store(cache.path()), Mtime::secs(3))?;
+        // Before the store goes.
+        for path in tree.iter().map(|(path, _, _)| path.clone()).collect::<Vec<_>>() {
+            if let Some(node) = tree.get_mut(&path)
+                && let Kind::File(content) = &node.kind
+            {
+                node.kind = Kind::File(Content::inline(content.read(1 << 20).unwrap()));
+            }
+        }
+        Ok(touched)
     }
 }

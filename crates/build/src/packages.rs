@@ -17,9 +17,10 @@ use debian::{Architecture, PackageRecord};
 use dpkg::{Limits, Package};
 use rayon::prelude::*;
 use report::{Reporter, Unit};
-use solver::{Request, SourceInfo, Universe};
+use solver::{Installed, InstalledPackage, Request, Solution, SourceInfo, Universe};
 use store::{Key, KeyHasher, Store};
 
+use crate::base::Base;
 use crate::error::BuildError;
 use crate::lock::{Lock, LockedPackage, LockedRelease, Set};
 
@@ -34,6 +35,7 @@ pub struct Archives {
     directories: Vec<PathBuf>,
     pins: Pins,
     archive: Archive,
+    base: Option<Base>,
 }
 
 /// Everything that the archives offer.
@@ -82,6 +84,7 @@ impl Archives {
             directories: config.content.package_directories.clone(),
             pins,
             archive: Archive::new(Cache::new(store.clone()), fetch, settings),
+            base: Base::read(config, store)?,
         })
     }
 
@@ -147,6 +150,9 @@ impl Archives {
             });
         }
         hasher.add(format!("{:?}", self.pins).as_bytes());
+        if let Some(base) = &self.base {
+            hasher.add(&base.digest.0);
+        }
         hasher.finish().to_string()[..16].to_owned()
     }
 
@@ -222,6 +228,16 @@ impl Archives {
         Ok(PackageFile { what, sha256: key(package), size: package.size, uris })
     }
 
+    /// Whether a source of theirs is this suite.
+    pub fn has_suite(&self, suite: &str) -> bool {
+        self.sources.iter().any(|source| source.suite == suite)
+    }
+
+    /// What the image starts from.
+    pub fn base(&self) -> Option<&Base> {
+        self.base.as_ref()
+    }
+
     /// The Debian architecture.
     pub fn architecture(&self) -> &str {
         &self.architecture
@@ -265,6 +281,28 @@ fn default_sources(config: &Config, host: &Path) -> Result<Vec<Source>, BuildErr
     Ok(apt::sources::debian_sources(&config.distribution.release, &mirrors, &options)?)
 }
 
+/// What a base tree or the image has already cannot be changed by what is added to it.
+fn only_additions(set: Set, installed: &Installed, solution: &Solution) -> Result<(), BuildError> {
+    let setting = if set == Set::Build { "BuildPackages=" } else { "Packages= over BaseTrees=" };
+    if let Some((name, _)) = solution.remove.first() {
+        let message = format!("{setting}: {name} would have to be removed, which is not supported");
+        return Err(BuildError::Image(message));
+    }
+    let there = |chosen: &&solver::Chosen| {
+        let (name, _, architecture) = chosen.id();
+        installed.packages.iter().any(|package| {
+            (&package.record.name, &package.record.architecture) == (name, architecture)
+        })
+    };
+    match solution.install.iter().find(there) {
+        None => Ok(()),
+        Some(chosen) => Err(BuildError::Image(format!(
+            "{setting}: {} would have to be upgraded to {}, which is not supported",
+            chosen.record.name, chosen.record.version
+        ))),
+    }
+}
+
 impl Offer {
     /// The names of all packages.
     pub fn names(&self) -> BTreeSet<&str> {
@@ -286,9 +324,19 @@ impl Offer {
                 sha256: source.state.sha256.to_string(),
             });
         }
+        let mut image = archives.base().map(|base| base.installed.clone()).unwrap_or_default();
         for (set, request) in requests {
-            let solution = solver::solve(&self.universe, &Default::default(), request)?;
+            let installed = match set {
+                Set::Image | Set::Build => image.clone(),
+                _ => Installed::default(),
+            };
+            let solution = solver::solve(&self.universe, &installed, request)?;
+            only_additions(*set, &installed, &solution)?;
             for chosen in solution.install {
+                if *set == Set::Image {
+                    let (record, auto) = (chosen.record.clone(), chosen.auto);
+                    image.packages.push(InstalledPackage { record, auto });
+                }
                 let package = self.locked(&chosen.record, *set, chosen.auto)?;
                 lock.add(package);
             }

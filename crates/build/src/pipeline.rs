@@ -1,29 +1,31 @@
 //! The pipeline as code: read this first. Each step is a function of what the
 //! steps before it made; what is slow is cached by what went into it.
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
-use check::Change;
 use config::Config;
 use config::types::{Feature, OutputFormat};
 use report::Reporter;
 use sandbox::Privilege;
 use store::Store;
-use tree::{Mtime, Tree, TreePath};
+use tree::{Mtime, Tree};
 
 use crate::boot_files;
 use crate::context::Context;
 use crate::error::BuildError;
-use crate::finish;
-use crate::lock::Lock;
+use crate::golden::{self, Golden, Sealed};
+use crate::install::Install;
+use crate::lock::{Lock, Set};
 use crate::outputs::Staging;
 use crate::packages::Archives;
+use crate::provenance::Trail;
+use crate::scripts::{Phase, Scripts};
 use crate::sets::Sets;
+use crate::tools::{Runner, Tools};
 use crate::unchanged::Inputs;
 use crate::workdir::WorkDir;
-use crate::{image, overlay, resolve};
+use crate::{build_scripts, image, resolve};
 
 /// How a build is run; none of it but `now` and `rebuild` can reach a byte of the
 /// output, and those only through what the archives have and what is cached.
@@ -56,7 +58,7 @@ pub struct Built {
     /// The outputs, the image last.
     pub outputs: Vec<PathBuf>,
     /// What sealing changed.
-    pub sealed: Vec<Change>,
+    pub sealed: Vec<Sealed>,
     /// How many packages the image has.
     pub packages: usize,
     /// How long each step took.
@@ -71,8 +73,10 @@ pub fn build(
     options: &Options,
     reporter: &dyn Reporter,
 ) -> Result<Built, BuildError> {
-    refuse_unsupported(config)?;
     let output_dir = output_directory(config);
+    let mut scripts =
+        Scripts::new(config, &options.privilege, &options.work.on_disk("scripts"), reporter);
+    scripts.run_without_tree(Phase::Sync)?;
     let mut clock = Clock::start();
     let store = Store::open(&options.cache)?;
     if let Some(built) = unchanged(config, options, &store, &output_dir) {
@@ -92,6 +96,7 @@ pub fn build(
         threads: options.threads,
     };
     let sets = Sets::fetch(&archives, &lock, config, &context)?;
+    let tools = Tools::open(Set::Tools, &lock, config, &archives, options, &context)?;
     clock.lap("fetch and unpack");
 
     // Two things that need nothing of each other: the image's own scripts, which
@@ -104,13 +109,27 @@ pub fn build(
     })?;
     clock.lap("install");
 
-    let mut golden = Golden::finish(tree, config, &context, reporter)?;
-    let boot = boot_files::make(&mut golden.tree, config, &context, userland)?;
-    golden.seal(config, &context)?;
+    let mut staging = Staging::begin(&output_dir)?;
+    scripts.output(&staging.shared()?);
+    let mut trail = Trail::default();
+    trail.record(golden::PACKAGES, &tree);
+    let build_packages = Install {
+        packages: sets.build_packages(),
+        with_docs: config.content.with_docs,
+        architecture: archives.architecture(),
+    };
+    let tree = build_scripts::run(tree, &build_packages, &context, &mut scripts, &mut trail)?;
+    let automatic = sets.automatic();
+    let mut golden = Golden::finish(tree, trail, automatic, config, &context, &mut scripts)?;
+    let artifacts = scripts.boot_artifacts()?;
+    let mut boot = boot_files::make(&mut golden.tree, config, &context, userland, &artifacts)?;
+    golden.seal(boot.esp.as_mut(), config, &context)?;
     clock.lap("finish and seal");
 
-    let mut staging = Staging::begin(&output_dir)?;
-    image::write(&golden, &boot, config, &context, &lock, &mut staging)?;
+    let tools = tools.as_ref().map(|tools| Runner { tools, context: &context });
+    image::write(&golden, &boot, config, &context, &lock, tools.as_ref(), &mut staging)?;
+    scripts.run_without_tree(Phase::Postoutput)?;
+    staging.adopt_shared()?;
     clock.lap("image");
     let outputs = staging.publish()?;
     // Only what did not change while the build ran.
@@ -142,31 +161,6 @@ fn unchanged(
         times: Vec::new(),
         unchanged: true,
     })
-}
-
-/// What mkosi can do and this pipeline cannot is refused before anything is done.
-fn refuse_unsupported(config: &Config) -> Result<(), BuildError> {
-    let unsupported =
-        |what: &str, hint| Err(BuildError::Unsupported { what: what.to_owned(), hint: Some(hint) });
-    let scripts = &config.scripts;
-    let all = [
-        ("SyncScripts=", &scripts.sync),
-        ("PrepareScripts=", &scripts.prepare),
-        ("BuildScripts=", &scripts.build),
-        ("PostOutputScripts=", &scripts.postoutput),
-    ];
-    for (name, list) in all {
-        if !list.is_empty() {
-            return unsupported(name, "use PostInstallationScripts= or FinalizeScripts=");
-        }
-    }
-    if !config.content.remove_packages.is_empty() {
-        return unsupported("RemovePackages=", "leave the package out of Packages=");
-    }
-    if !config.content.base_trees.is_empty() {
-        return unsupported("BaseTrees=", "list the packages of the base in Packages=");
-    }
-    Ok(())
 }
 
 /// Where outputs go.
@@ -207,48 +201,6 @@ pub fn clean(config: &Config) -> Result<Vec<PathBuf>, BuildError> {
         removed.push(path);
     }
     Ok(removed)
-}
-
-/// The tree on its way to gold.
-pub struct Golden {
-    /// The root file system.
-    pub tree: Tree,
-    /// What sealing changed.
-    pub sealed: Vec<Change>,
-    project_files: BTreeSet<TreePath>,
-}
-
-impl Golden {
-    /// Everything after the packages and before the seal.
-    fn finish(
-        mut tree: Tree,
-        config: &Config,
-        context: &Context,
-        reporter: &dyn Reporter,
-    ) -> Result<Golden, BuildError> {
-        let epoch = context.epoch;
-        let project_files = overlay::apply_all(&mut tree, &config.content.extra_trees, epoch)?;
-        tree = crate::scripts::run(tree, &config.scripts.postinst, "postinst", config, context)?;
-        for warning in finish::configure(&mut tree, config, epoch)? {
-            reporter.warn(warning);
-        }
-        if image::is_disk(config) {
-            image::add_growth(&mut tree, config, epoch)?;
-        }
-        finish::remove_files(&mut tree, &config.content.remove_files)?;
-        tree = crate::scripts::run(tree, &config.scripts.finalize, "finalize", config, context)?;
-        context.clamp_times(&mut tree);
-        Ok(Golden { tree, sealed: Vec::new(), project_files })
-    }
-
-    /// The seal, after every package, script and tree; then the gate.
-    fn seal(&mut self, config: &Config, context: &Context) -> Result<(), BuildError> {
-        let intent = finish::intent(config, std::mem::take(&mut self.project_files));
-        self.sealed = finish::seal(&mut self.tree, None, &intent, context.epoch)?;
-        finish::gate(&self.tree, None, &intent)?;
-        context.clamp_times(&mut self.tree);
-        Ok(())
-    }
 }
 
 /// Measures the steps of a build.

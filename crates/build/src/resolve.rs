@@ -9,12 +9,14 @@ use report::{Reporter, Unit};
 use solver::Request;
 use store::Store;
 
+use crate::base::Base;
 use crate::boot_files;
 use crate::error::BuildError;
 use crate::initrd;
 use crate::lock::{Lock, Set};
 use crate::packages::Archives;
 use crate::pipeline::Options;
+use crate::tools;
 
 /// Where the lock is.
 pub fn lock_path(project: &Path) -> PathBuf {
@@ -58,9 +60,11 @@ impl Keep<'_> {
 /// What each set is asked for.
 fn requests<'a>(
     config: &Config,
+    archives: &Archives,
     names: impl FnOnce() -> BTreeSet<&'a str>,
 ) -> BTreeMap<Set, Request> {
-    let mut specs = vec!["?essential".to_owned()];
+    let has_base = archives.base().is_some_and(Base::has_packages);
+    let mut specs = if has_base { Vec::new() } else { vec!["?essential".to_owned()] };
     specs.extend(config.content.packages.iter().cloned());
     specs.extend(config.content.volatile_packages.iter().cloned());
     let with_recommends = config.content.with_recommends;
@@ -69,6 +73,11 @@ fn requests<'a>(
     if boot_files::wants_initrd(config) {
         let specs = initrd::specs(names(), &config.boot.initrd_packages);
         requests.insert(Set::Initrd, Request { specs, ..Request::default() });
+    }
+    // As for mkosi, they are there for build scripts alone.
+    if !config.scripts.build.is_empty() && !config.content.build_packages.is_empty() {
+        let specs = config.content.build_packages.clone();
+        requests.insert(Set::Build, Request { specs, with_recommends, ..Request::default() });
     }
     requests
 }
@@ -87,7 +96,7 @@ pub fn find(
     let refused = |reason: &str| BuildError::Locked { path: path.clone(), reason: reason.into() };
     let there = Lock::read(&path)?;
     if let Some(lock) = &there
-        && lock.requests == digests(config, archives)
+        && lock.requests == digests(config, archives)?
         && lock.architecture == archives.architecture()
     {
         return Ok(there.expect("just seen"));
@@ -122,9 +131,13 @@ fn is_read_only(error: &BuildError) -> bool {
 }
 
 /// A digest of what each set is asked for, without asking the archives.
-pub(crate) fn digests(config: &Config, archives: &Archives) -> BTreeMap<Set, String> {
-    let requests = requests(config, BTreeSet::new);
-    requests.iter().map(|(set, request)| (*set, archives.request_digest(request))).collect()
+pub(crate) fn digests(
+    config: &Config,
+    archives: &Archives,
+) -> Result<BTreeMap<Set, String>, BuildError> {
+    let requests = requests(config, archives, BTreeSet::new);
+    let digests = requests.iter().map(|(set, request)| (*set, archives.request_digest(request)));
+    Ok(digests.chain(tools::digests(config, archives)?).collect())
 }
 
 /// Chooses packages from what the archives have now.
@@ -135,11 +148,13 @@ fn resolve(
     reporter: &dyn Reporter,
     keep: &Keep<'_>,
 ) -> Result<Lock, BuildError> {
-    let offer = archives.offer(options.now, reporter, &keep.files())?;
+    let kept = keep.files();
+    let offer = archives.offer(options.now, reporter, &kept)?;
     let step = reporter.step("solve", "packages", None, Unit::Items);
-    let requests = requests(config, || offer.names());
+    let requests = requests(config, archives, || offer.names());
     let mut lock = offer.lock(archives, &requests)?;
-    lock.requests = digests(config, archives);
+    tools::choose(&mut lock, config, (archives, &offer), options, reporter, &kept)?;
+    lock.requests = digests(config, archives)?;
     lock.follow(keep.lock());
     step.done();
     Ok(lock)

@@ -33,6 +33,7 @@ pub struct Sets {
     image: Vec<Generation>,
     automatic: BTreeSet<(String, String)>,
     initrd: Vec<Arc<Package>>,
+    build: Vec<Arc<Package>>,
     count: usize,
 }
 
@@ -46,9 +47,11 @@ impl Sets {
     ) -> Result<Sets, BuildError> {
         let mut image = lock.of(Set::Image);
         image.sort_by_key(|p| p.generation);
-        let initrd = lock.of(Set::Initrd);
-        let both: Vec<&LockedPackage> = image.iter().chain(&initrd).copied().collect();
-        let mut packages = archives.packages(&both, &context.store, context.reporter)?;
+        let (initrd, build) = (lock.of(Set::Initrd), lock.of(Set::Build));
+        let all = image.iter().chain(&initrd).chain(&build).copied();
+        let all: Vec<&LockedPackage> = all.collect();
+        let mut packages = archives.packages(&all, &context.store, context.reporter)?;
+        let build = packages.split_off(image.len() + initrd.len());
         let initrd = packages.split_off(image.len());
         let automatic = image
             .iter()
@@ -63,12 +66,22 @@ impl Sets {
             let epoch = date.map_or(context.epoch, |date| Mtime::secs(*date));
             Generation { packages: packages.by_ref().take(chunk.len()).collect(), epoch }
         });
-        Ok(Sets { image: generations.collect(), automatic, initrd, count })
+        Ok(Sets { image: generations.collect(), automatic, initrd, build, count })
     }
 
     /// How many packages the image has.
     pub fn count(&self) -> usize {
         self.count
+    }
+
+    /// What build scripts get on top of the image.
+    pub fn build_packages(&self) -> &[Arc<Package>] {
+        &self.build
+    }
+
+    /// Names and architectures of the image's packages that nobody asked for.
+    pub fn automatic(&self) -> &BTreeSet<(String, String)> {
+        &self.automatic
     }
 
     /// The image's packages, configured; cached by what they are.
@@ -115,11 +128,20 @@ impl Sets {
         archives: &Archives,
         context: &Context,
     ) -> Result<Tree, BuildError> {
-        let mut tree = Tree::new();
-        tree.get_mut(&TreePath::root()).expect("always there").meta.mtime = context.epoch;
+        let content = &config.content;
+        let mut tree = match archives.base() {
+            Some(base) => base.tree.clone(),
+            None => {
+                let mut tree = Tree::new();
+                let root = tree.get_mut(&TreePath::root()).expect("always there");
+                root.meta.mtime = context.epoch;
+                tree
+            }
+        };
         let first = self.image.first().map_or(&[][..], |g| &g.packages);
         install::usr_merge(&mut tree, first, archives.architecture(), context.epoch)?;
-        overlay::apply_all(&mut tree, &config.content.skeleton_trees, context.epoch)?;
+        let store = &context.store;
+        overlay::apply_all(&mut tree, &content.skeleton_trees, store, context.epoch)?;
         let distribution = config.distribution.distribution.to_string();
         let image_id = config.output.image_id.as_deref();
         let token = os::entry_token::choose(&tree, None, image_id, &distribution)?;

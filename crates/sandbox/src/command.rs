@@ -5,7 +5,9 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tree::TreePath;
@@ -18,9 +20,31 @@ pub enum Stdin {
     Null,
     /// These bytes.
     Bytes(Vec<u8>),
+    /// An open file, or the reading end of a pipe.
+    File(Input),
     /// The caller's own standard input.
     Inherit,
 }
+
+/// An open file that a command reads from. Two are equal if they are the same one.
+#[derive(Debug, Clone)]
+pub struct Input(pub(crate) Arc<OwnedFd>);
+
+impl Input {
+    /// A command keeps its input open as long as the [`Command`] lives: whoever writes
+    /// to the other end of a pipe hears of the command's end when that is dropped.
+    pub fn new(fd: impl Into<OwnedFd>) -> Input {
+        Input(Arc::new(fd.into()))
+    }
+}
+
+impl PartialEq for Input {
+    fn eq(&self, other: &Input) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for Input {}
 
 /// What happens to a command's output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -87,6 +111,7 @@ pub struct Command {
     pub(crate) user: (u32, u32),
     pub(crate) root: Root,
     pub(crate) tree_at: Option<TreePath>,
+    pub(crate) chroot_at: Option<TreePath>,
     pub(crate) timeout: Option<Duration>,
     pub(crate) source: Option<String>,
     pub(crate) all_capabilities: bool,
@@ -126,6 +151,7 @@ impl Command {
             user: (0, 0),
             root: Root::Tree,
             tree_at: None,
+            chroot_at: None,
             timeout: None,
             source: None,
             all_capabilities: false,
@@ -162,6 +188,15 @@ impl Command {
         variables: impl IntoIterator<Item = (K, V)>,
     ) -> Self {
         variables.into_iter().fold(self, |command, (name, value)| command.env(name, value))
+    }
+
+    /// Looks for programs in this directory first.
+    pub fn path_first(self, dir: impl AsRef<OsStr>) -> Self {
+        let mut path = dir.as_ref().to_owned();
+        let rest = self.env.get(OsStr::new("PATH")).cloned().unwrap_or_default();
+        path.push(":");
+        path.push(rest);
+        self.env("PATH", path)
     }
 
     /// Removes a variable of the default environment.
@@ -255,6 +290,14 @@ impl Command {
     /// mkosi's `$BUILDROOT`.
     pub fn tree_at(mut self, path: TreePath) -> Self {
         self.tree_at = Some(path);
+        self
+    }
+
+    /// Where a command with another root than the tree can `chroot(1)` into the tree:
+    /// there it finds `/proc`, `/dev`, `/tmp` and its binds as at its own root. Files
+    /// can be injected then, too.
+    pub fn chroot_at(mut self, path: TreePath) -> Self {
+        self.chroot_at = Some(path);
         self
     }
 

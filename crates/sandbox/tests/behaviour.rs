@@ -25,6 +25,7 @@ static ROLES: extern "C" fn() = {
             ("failures", failures),
             ("forever", forever),
             ("tools", tools),
+            ("host", host),
             ("shell", shell),
             ("remove", || {
                 support::enter();
@@ -441,6 +442,52 @@ fn tools() {
     assert_eq!(back.len(), 3);
     image.remove().unwrap();
     tools.remove().unwrap();
+}
+
+#[test]
+fn a_script_on_the_host_s_root_can_change_into_the_tree() {
+    in_every_mode("host");
+}
+
+/// The host read-only, the tree at one path as it is, at another to be changed into.
+fn host() {
+    let privilege = support::enter();
+    let dir = support::dir();
+    let mut image = Workspace::create(&dir.join("image"), &host_tools(), &privilege).unwrap();
+    fs::create_dir(dir.join("files")).unwrap();
+    fs::write(dir.join("files/in"), "input").unwrap();
+    let script = "set -e; (: >/etc/planted) 2>&- && exit 9; ls /buildroot/proc; \
+        echo outside >/buildroot/srv/outside; \
+        chroot /chroot /bin/sh -c 'cat /work/files/in; echo; test -e /proc/self/fd; \
+        echo inside >/srv/inside; chown 5:6 /srv/inside; echo gone >/tmp/x; echo >/dev/null; \
+        cat /etc/injected'; cat /buildroot/srv/inside";
+    let command = Command::shell(script)
+        .root(Root::Host)
+        .tree_at(p("buildroot"))
+        .chroot_at(p("chroot"))
+        .bind_ro(dir.join("files"), p("work/files"))
+        .inject(sandbox::Inject {
+            path: p("etc/injected"),
+            mode: 0o644,
+            bytes: b"injected\n".to_vec(),
+            replace: true,
+        })
+        .stdout(Stdout::Capture(100));
+    let output = image.run(&command, &Silent);
+    if privilege.mode() == Mode::RootNoMount {
+        assert!(matches!(output, Err(Error::NeedsMount { .. })), "{output:?}");
+        return;
+    }
+    let text = String::from_utf8(output.unwrap().stdout).unwrap();
+    assert_eq!(text, "input\ninjected\ninside\n");
+    let back = image.read_back(&mut sink(&dir)).unwrap();
+    let inside = back.get(&p("srv/inside")).unwrap();
+    assert_eq!((inside.meta.uid, inside.meta.gid), (5, 6));
+    assert!(back.contains(&p("srv/outside")));
+    for gone in ["etc/injected", "work", "tmp/x"] {
+        assert!(!back.contains(&p(gone)), "{gone}");
+    }
+    image.remove().unwrap();
 }
 
 fn names(dir: &Path) -> Vec<String> {

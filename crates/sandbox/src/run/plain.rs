@@ -80,6 +80,11 @@ pub(crate) fn build(
             return Ok(Back::only(None));
         }
     };
+    if let Some(at) = command.chroot_at.as_ref().filter(|_| command.root != Root::Tree) {
+        let what = format!("showing the tree at {at}");
+        let fix = "run the script in the image (.chroot), or the container with --privileged";
+        return Err(Error::NeedsMount { what, mode: site.privilege.mode(), fix });
+    }
     plan.chroot = Some(c_path(&root)?);
     let mut prepared = Prepared::new(&root, &scratch.hidden()?)?;
     interface_directories(site, &mut prepared, reporter)?;
@@ -120,6 +125,9 @@ fn host_can_do(site: &Site<'_>, command: &Command) -> Result<(), Error> {
     if let Some(at) = &command.tree_at
         && !here(at, site.tree()?)
     {
+        return refuse(format!("showing the tree at {at}"));
+    }
+    if let Some(at) = &command.chroot_at {
         return refuse(format!("showing the tree at {at}"));
     }
     match command.tmpfs.first() {

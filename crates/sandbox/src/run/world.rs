@@ -14,9 +14,10 @@
 //! Sources are opened before the root changes and attached after, so that no path
 //! inside can lead out.
 
-use std::ffi::CString;
+use std::ffi::{CString, OsStr};
 use std::fs;
 use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use tree::TreePath;
@@ -133,6 +134,8 @@ struct Sources {
     proc: usize,
     var_tmp: usize,
     tree: Option<(usize, TreePath)>,
+    /// The tree once more, to be changed into.
+    chroot: Option<(usize, TreePath)>,
 }
 
 /// Fills in the plan's steps. What is returned must live as long as the command.
@@ -166,6 +169,11 @@ pub(crate) fn build(
     }
     interface_file_systems(&mut b, site, command, &sources, prepared.as_mut())?;
     own_binds(&mut b, command, &sources, prepared.as_mut())?;
+    if let Some((slot, at)) = &sources.chroot {
+        let mut tree = Prepared::new(site.tree()?, &scratch.hidden()?)?;
+        chroot_view(&mut b, command, *slot, at, &mut tree)?;
+        prepared = Some(tree);
+    }
     if let Some(prepared) = &mut prepared {
         command.inject.iter().try_for_each(|file| prepared.inject(file))?;
     } else if !command.inject.is_empty() {
@@ -208,18 +216,18 @@ fn open_sources(
         }
         binds.push((slot, bind.target.clone(), meta.is_dir()));
     }
-    let tree = match &command.tree_at {
-        Some(at) => {
-            let slot = b.open(site.tree()?, false, false)?;
-            b.push(Step::Attributes { slot, set: ATTR_NODEV });
-            Some((slot, at.clone()))
-        }
-        None => None,
+    let mut open_tree = |at: &TreePath| {
+        let slot = b.open(site.tree()?, false, false)?;
+        b.push(Step::Attributes { slot, set: ATTR_NODEV });
+        Ok::<_, Error>((slot, at.clone()))
     };
+    let tree = command.tree_at.as_ref().map(&mut open_tree).transpose()?;
+    let chroot = command.chroot_at.as_ref().filter(|_| command.root != Root::Tree);
+    let chroot = chroot.map(&mut open_tree).transpose()?;
     let proc = b.open(Path::new("/proc"), true, true)?;
     let var_tmp = b.open(var_tmp, false, false)?;
     b.push(Step::Attributes { slot: var_tmp, set: ATTR_NODEV | ATTR_NOSUID });
-    Ok(Sources { binds, devices, proc, var_tmp, tree })
+    Ok(Sources { binds, devices, proc, var_tmp, tree, chroot })
 }
 
 /// A root that is not the tree: a fresh directory in which everything at the top of
@@ -241,7 +249,7 @@ fn foreign_root(
         let name = entry.file_name();
         let path = entry.path();
         let kind = entry.file_type().map_err(Error::io("look at", &path))?;
-        if OWN.iter().any(|own| name == *own) {
+        if OWN.iter().any(|own| name == *own) || is_covered(command, dir, &name) {
             continue;
         }
         if kind.is_symlink() {
@@ -273,6 +281,17 @@ fn foreign_root(
         }
     }
     Ok(sources)
+}
+
+/// Whether something is to be shown below the entry `name` of a read-only root where
+/// there is nothing to mount it on: then the entry makes place for it as a whole.
+fn is_covered(command: &Command, dir: &Path, name: &OsStr) -> bool {
+    let binds = command.binds.iter().map(|bind| &bind.target);
+    let targets = binds.chain(&command.tmpfs).chain(&command.tree_at).chain(&command.chroot_at);
+    targets.into_iter().any(|target| {
+        target.components().next() == Some(name.as_bytes())
+            && fs::symlink_metadata(target.below(dir)).is_err()
+    })
 }
 
 fn interface_file_systems(
@@ -340,6 +359,33 @@ fn has_var_tmp(root: &Root) -> bool {
     };
     let is_dir = |path: &str| fs::symlink_metadata(dir.join(path)).is_ok_and(|m| m.is_dir());
     is_dir("var/tmp") || fs::symlink_metadata(dir.join("var")).is_err()
+}
+
+/// The tree at `at` with copies of what the command itself sees: `chroot(1)` into it
+/// is like running in the tree. It is a mount of its own, so the view of
+/// [`Command::tree_at`] has none of this.
+fn chroot_view(
+    b: &mut Builder,
+    command: &Command,
+    slot: usize,
+    at: &TreePath,
+    tree: &mut Prepared,
+) -> Result<(), Error> {
+    b.point(at, true, None)?;
+    let mut copies = Vec::new();
+    let own = OWN.iter().map(|dir| (TreePath::literal(dir), true));
+    let binds = command.binds.iter().map(|bind| (bind.target.clone(), bind.source.is_dir()));
+    for (path, dir) in own.chain(binds) {
+        tree.mount_point(&path, dir)?;
+        let below = [at.as_bytes(), b"/", path.as_bytes()].concat();
+        let copy = b.open(&path.below(Path::new("/")), true, false)?;
+        copies.push((copy, c_string([b"/", &below[..]].concat())?));
+    }
+    b.push(Step::Attach { slot, target: inside(at) });
+    for (slot, target) in copies {
+        b.push(Step::Attach { slot, target });
+    }
+    Ok(())
 }
 
 fn own_binds(
