@@ -27,6 +27,11 @@ pub struct Context<'a> {
 }
 
 impl Context<'_> {
+    /// A directory on disk for what is not a tree, or not known yet.
+    pub fn workdir(&self, name: &str) -> PathBuf {
+        self.work.on_disk(name)
+    }
+
     /// The same at another time.
     pub fn at(&self, epoch: Mtime) -> Context<'_> {
         let (store, privilege) = (self.store.clone(), self.privilege.clone());

@@ -106,7 +106,7 @@ impl Staging {
             names.extend((!known).then_some(name));
         }
         names.sort();
-        for name in self.finished.iter().filter(|name| !self.path(name).exists()) {
+        if let Some(name) = self.finished.iter().find(|name| !self.path(name).exists()) {
             let source = io::Error::other("a script removed it");
             return Err(io_error("publish", &self.path(name))(source));
         }

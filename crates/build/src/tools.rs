@@ -79,7 +79,7 @@ pub fn tool_of(definition: &Definition) -> Option<Tool> {
 }
 
 /// The packages that run the image in a virtual machine; none if mkgold cannot.
-fn machine_packages(config: &Config) -> Option<&'static [&'static str]> {
+pub fn machine_packages(config: &Config) -> Option<&'static [&'static str]> {
     let boots = matches!(config.output.format, OutputFormat::Disk | OutputFormat::Uki);
     let here = MACHINE == "amd64" && config.distribution.architecture == Architecture::X86_64;
     (boots && here).then_some(&["ovmf", "qemu-system-x86"])
@@ -275,7 +275,7 @@ impl Runner<'_> {
             sandbox::run_tool(&self.context.privilege, &scratch, &command, self.context.reporter);
         drop(command);
         let removed = sandbox::remove_dir(&scratch);
-        done.and_then(|_| removed)
+        done.and(removed)
     }
 }
 
@@ -295,8 +295,8 @@ impl ToolRunner for Runner<'_> {
             Arg::Text(text) => OsString::from(text),
             Arg::Output => inside.clone().into(),
         });
-        let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
-            .map_err(io::Error::from)?;
+        let (read, write) =
+            rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(io::Error::from)?;
         let command = Command::new(tool.name())
             .args(args)
             .bind_rw(dir, TreePath::literal(OUTPUT))

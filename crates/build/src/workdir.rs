@@ -29,16 +29,22 @@ impl WorkDir {
     /// Makes it, below `cache`. Call it before any thread is started: it may move the
     /// process to a mount namespace of its own.
     pub fn begin(cache: &Path, privilege: &Privilege) -> Result<WorkDir, OutputError> {
+        let mut work = WorkDir::begin_on_disk(cache)?;
+        let memory = work.disk.join("memory");
+        fs::create_dir(&memory).map_err(io_error("make the directory", &memory))?;
+        work.memory = Memory::mount(&memory, privilege);
+        Ok(work)
+    }
+
+    /// The same without memory, for what is no tree.
+    pub fn begin_on_disk(cache: &Path) -> Result<WorkDir, OutputError> {
         let parent = cache.join("work");
         fs::create_dir_all(&parent).map_err(io_error("make the directory", &parent))?;
         let parent = parent.canonicalize().map_err(io_error("resolve", &parent))?;
         remove_abandoned(&parent);
         let disk = parent.join(std::process::id().to_string());
         let lock = create_locked(&disk).map_err(io_error("make the directory", &disk))?;
-        let memory = disk.join("memory");
-        fs::create_dir(&memory).map_err(io_error("make the directory", &memory))?;
-        let memory = Memory::mount(&memory, privilege);
-        Ok(WorkDir { disk, memory, _lock: lock })
+        Ok(WorkDir { disk, memory: None, _lock: lock })
     }
 
     /// A directory called `name`, which is not there yet, for `tree`.

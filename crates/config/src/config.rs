@@ -114,10 +114,19 @@ pub struct OutputConfig {
 }
 
 impl OutputConfig {
+    /// How the output as a whole is compressed: never a UKI, which firmware has to
+    /// read, and never a directory.
+    pub fn outer_compression(&self) -> Compression {
+        match self.format {
+            OutputFormat::Disk | OutputFormat::Tar | OutputFormat::Cpio => self.compress,
+            _ => Compression::None,
+        }
+    }
+
     /// The output's file name with its extensions (`image_1.raw.zst`).
     pub fn file_name(&self) -> String {
         let mut name = self.name.clone();
-        for extension in [self.format.extension(), self.compress.extension()] {
+        for extension in [self.format.extension(), self.outer_compression().extension()] {
             if !extension.is_empty() {
                 name.push('.');
                 name.push_str(extension);

@@ -207,6 +207,8 @@ fn names_of_outputs() {
         ("[Output]\nFormat=tar\nCompressOutput=no\n", "image.tar"),
         ("[Output]\nFormat=cpio\nCompressOutput=gzip\n", "image.cpio.gz"),
         ("[Output]\nFormat=uki\nCompressOutput=no\n", "image.efi"),
+        ("[Output]\nFormat=uki\n", "image.efi"),
+        ("[Output]\nFormat=directory\nCompressOutput=yes\n", "image"),
         ("[Output]\nFormat=directory\n", "image"),
     ] {
         assert_eq!(accepted(&[("mkosi.conf", text)]).config.output.file_name(), name, "{text}");

@@ -9,8 +9,10 @@ use config::{Argument, OptionSpec};
 
 /// What may follow the options.
 pub const VERBS: &[(&str, &str)] = &[
-    ("build", "Build the image (the default)"),
+    ("build", "Build the image (the default); with --verify twice, and compare"),
     ("lock", "Write mkgold.lock; with --update renew it"),
+    ("vm", "Boot the image in a virtual machine, its console on this terminal"),
+    ("shell", "Run a shell, or the command that follows, in the image"),
     ("summary", "Show the configuration that would be built"),
     ("cat-config", "Show the configuration files that are read, and the embedded default"),
     ("clean", "Remove outputs; with -f also this project's cached trees"),
@@ -38,6 +40,8 @@ pub struct Arguments {
     pub offline: bool,
     /// `--update`: of `lock`.
     pub update: bool,
+    /// `--verify`: of `build`.
+    pub verify: bool,
     /// `--privilege`: one way to run the sandbox.
     pub privilege: Option<String>,
     /// `--threads`.
@@ -51,6 +55,12 @@ impl Arguments {
     pub fn parse() -> Arguments {
         let matches = command().get_matches();
         Arguments::of(&matches)
+    }
+
+    /// The arguments of this command line, which must be right.
+    #[cfg(test)]
+    pub fn of_words(words: &[&str]) -> Arguments {
+        Arguments::of(&command().try_get_matches_from(words).unwrap())
     }
 
     fn of(matches: &ArgMatches) -> Arguments {
@@ -67,6 +77,7 @@ impl Arguments {
             locked: flag("locked"),
             offline: flag("offline"),
             update: flag("update"),
+            verify: flag("verify"),
             privilege: matches.get_one::<String>("privilege").cloned(),
             threads: matches.get_one::<usize>("threads").copied(),
             settings: settings(matches),
@@ -132,6 +143,7 @@ fn own_options() -> Vec<Arg> {
         flag("locked", "Fail if mkgold.lock is missing or does not fit the configuration"),
         flag("offline", "Use what is in the cache; no network"),
         flag("update", "With lock: choose the newest versions"),
+        flag("verify", "With build: build twice, differently, and fail (3) where the bytes differ"),
         Arg::new("threads")
             .long("threads")
             .value_name("N")
@@ -170,7 +182,7 @@ mod tests {
     use super::*;
 
     fn parse(words: &[&str]) -> Arguments {
-        Arguments::of(&command().try_get_matches_from(words).unwrap())
+        Arguments::of_words(words)
     }
 
     #[test]

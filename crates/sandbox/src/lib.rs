@@ -31,7 +31,7 @@ mod supervisor;
 mod sys;
 mod workspace;
 
-pub use command::{Bind, Command, Inject, Root, Stdin, Stdout};
+pub use command::{Bind, Command, Inject, Input, Root, Stdin, Stdout};
 pub use error::{Error, Failure, Status};
 pub use memory::Memory;
 pub use privilege::{Mode, Privilege, PrivilegeError, enter};

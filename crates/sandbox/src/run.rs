@@ -218,6 +218,7 @@ impl Run<'_> {
         match &self.command.stdin {
             Stdin::Null => Ok(File::open("/dev/null")?.into()),
             Stdin::Inherit => io::stdin().as_fd().try_clone_to_owned(),
+            Stdin::File(input) => input.0.try_clone(),
             Stdin::Bytes(bytes) => {
                 let flags = rustix::fs::MemfdFlags::CLOEXEC;
                 let mut file = File::from(rustix::fs::memfd_create(c"stdin", flags)?);

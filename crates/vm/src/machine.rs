@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use base64::Engine;
 use serde::{Deserialize, Serialize};
 
 /// What runs the guest's code.
@@ -29,6 +30,13 @@ pub struct Firmware {
 pub enum Boot {
     /// Through firmware, from the disk.
     Uefi(Firmware),
+    /// Through firmware, which is handed an EFI program: a unified kernel image.
+    Program {
+        /// The firmware.
+        firmware: Firmware,
+        /// The program.
+        program: PathBuf,
+    },
     /// QEMU loads kernel and initrd itself.
     Direct {
         /// The kernel image.
@@ -40,6 +48,45 @@ pub enum Boot {
     },
 }
 
+/// Where the machine's serial port leads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Serial {
+    /// Standard input and output, as they are.
+    Stdio,
+    /// The same, with QEMU's own commands after Ctrl-a: Ctrl-a x ends it.
+    Terminal,
+    /// Nowhere.
+    None,
+}
+
+/// A disk of the machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Disk {
+    /// The file.
+    pub path: PathBuf,
+    /// What the file is: an image as it is, or an [`overlay`](crate::overlay).
+    pub format: DiskFormat,
+    /// The size of its sectors, if not 512.
+    pub sector_size: Option<u32>,
+}
+
+/// What a disk's file is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DiskFormat {
+    /// The bytes of the disk.
+    Raw,
+    /// QEMU's own format.
+    Qcow2,
+}
+
+impl From<PathBuf> for Disk {
+    fn from(path: PathBuf) -> Disk {
+        Disk { path, format: DiskFormat::Raw, sector_size: None }
+    }
+}
+
 /// A machine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Machine {
@@ -47,10 +94,12 @@ pub struct Machine {
     pub accelerator: Accelerator,
     /// How it boots.
     pub boot: Boot,
-    /// Raw disk images, the first is the one to boot from.
-    pub disks: Vec<PathBuf>,
-    /// Whether writes to the disks are thrown away.
-    pub ephemeral: bool,
+    /// The disks, the first is the one to boot from.
+    pub disks: Vec<Disk>,
+    /// Where its serial port leads.
+    pub serial: Serial,
+    /// Whether it may start again; otherwise that ends it.
+    pub reboots: bool,
     /// Memory in MiB.
     pub memory_mib: u64,
     /// Number of CPUs.
@@ -58,7 +107,7 @@ pub struct Machine {
     /// Whether it has a network card (user-mode networking).
     pub network: bool,
     /// System credentials: name and value, handed over by SMBIOS.
-    pub credentials: Vec<(String, String)>,
+    pub credentials: Vec<(String, Vec<u8>)>,
     /// More kernel command line, handed over by SMBIOS (systemd-stub, systemd-boot).
     pub extra_command_line: Vec<String>,
     /// Further arguments, verbatim.
@@ -66,13 +115,14 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// Two CPUs, 2 GiB, writes kept, no network: what the tests boot.
+    /// Two CPUs, 2 GiB, no network, no second start: what the tests boot.
     pub fn new(accelerator: Accelerator, boot: Boot, disk: impl Into<PathBuf>) -> Machine {
         Machine {
             accelerator,
             boot,
-            disks: vec![disk.into()],
-            ephemeral: false,
+            disks: vec![disk.into().into()],
+            serial: Serial::Stdio,
+            reboots: false,
             memory_mib: 2048,
             cpus: 2,
             network: false,
@@ -82,19 +132,28 @@ impl Machine {
         }
     }
 
-    /// QEMU's arguments: serial console on standard input and output, no display,
-    /// and a reset ends the process instead of booting again.
+    /// QEMU's arguments: no display, no devices but those that are named.
     pub fn arguments(&self) -> Vec<OsString> {
         let mut args: Vec<OsString> = Vec::new();
         let mut push = |words: &[&str]| args.extend(words.iter().map(OsString::from));
-        push(&["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]);
+        push(&["-nodefaults", "-no-user-config", "-display", "none"]);
+        push(if self.reboots { &[] } else { &["-no-reboot"] });
         push(&["-machine", "q35,smm=off,hpet=off"]);
         match self.accelerator {
             Accelerator::Kvm => push(&["-accel", "kvm", "-cpu", "host"]),
             Accelerator::Tcg => push(&["-accel", "tcg,thread=multi", "-cpu", "max"]),
         }
         push(&["-smp", &self.cpus.to_string(), "-m", &format!("{}M", self.memory_mib)]);
-        push(&["-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console"]);
+        match self.serial {
+            Serial::Stdio => {
+                push(&["-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console"]);
+            }
+            Serial::Terminal => {
+                push(&["-chardev", "stdio,id=console,signal=off,mux=on"]);
+                push(&["-serial", "chardev:console", "-mon", "console"]);
+            }
+            Serial::None => push(&["-serial", "none"]),
+        }
         push(&["-object", "rng-random,filename=/dev/urandom,id=rng0"]);
         push(&["-device", "virtio-rng-pci,rng=rng0"]);
         match self.network {
@@ -102,38 +161,63 @@ impl Machine {
             false => push(&["-nic", "none"]),
         }
         self.boot_arguments(&mut args);
-        for (n, disk) in self.disks.iter().enumerate() {
-            let mut drive = OsString::from(format!("if=none,id=disk{n},format=raw,cache=unsafe"));
-            drive.push(if self.ephemeral { ",snapshot=on,file=" } else { ",file=" });
-            drive.push(escape(disk));
-            args.extend([OsString::from("-drive"), drive]);
-            let device = format!("virtio-blk-pci,drive=disk{n},bootindex={}", n + 1);
-            args.extend(["-device".into(), device.into()]);
-        }
-        let mut smbios = |value: String| args.extend(["-smbios".into(), value.into()]);
-        for (name, value) in &self.credentials {
-            let value = value.replace(',', ",,");
-            smbios(format!("type=11,value=io.systemd.credential:{name}={value}"));
-        }
-        for word in &self.extra_command_line {
-            let word = word.replace(',', ",,");
-            smbios(format!("type=11,value=io.systemd.stub.kernel-cmdline-extra={word}"));
-        }
+        self.disk_arguments(&mut args);
+        self.smbios_arguments(&mut args);
         args.extend(self.extra.iter().cloned());
         args
     }
 
+    fn disk_arguments(&self, args: &mut Vec<OsString>) {
+        for (n, disk) in self.disks.iter().enumerate() {
+            let format = match disk.format {
+                DiskFormat::Raw => "raw",
+                DiskFormat::Qcow2 => "qcow2",
+            };
+            let mut drive =
+                OsString::from(format!("if=none,id=disk{n},format={format},cache=unsafe,file="));
+            drive.push(escape(&disk.path));
+            args.extend([OsString::from("-drive"), drive]);
+            let sectors = disk.sector_size.map_or_else(String::new, |size| {
+                format!(",logical_block_size={size},physical_block_size={size}")
+            });
+            let device = format!("virtio-blk-pci,drive=disk{n},bootindex={}{sectors}", n + 1);
+            args.extend(["-device".into(), device.into()]);
+        }
+    }
+
+    /// What systemd takes from the firmware's tables: smbios(7) of the manual pages
+    /// systemd.system-credentials(7), systemd-stub(7) and systemd-boot(7).
+    fn smbios_arguments(&self, args: &mut Vec<OsString>) {
+        let mut smbios = |value: String| {
+            let value = value.replace(',', ",,");
+            args.extend(["-smbios".into(), format!("type=11,value={value}").into()]);
+        };
+        for (name, value) in &self.credentials {
+            match std::str::from_utf8(value) {
+                Ok(text) if !text.contains(char::is_control) => {
+                    smbios(format!("io.systemd.credential:{name}={text}"));
+                }
+                _ => {
+                    let encoded = base64::prelude::BASE64_STANDARD.encode(value);
+                    smbios(format!("io.systemd.credential.binary:{name}={encoded}"));
+                }
+            }
+        }
+        // Each is read once, so all words have to be in one string.
+        if !self.extra_command_line.is_empty() {
+            let line = self.extra_command_line.join(" ");
+            for loader in ["stub", "boot"] {
+                smbios(format!("io.systemd.{loader}.kernel-cmdline-extra={line}"));
+            }
+        }
+    }
+
     fn boot_arguments(&self, args: &mut Vec<OsString>) {
         match &self.boot {
-            Boot::Uefi(firmware) => {
-                let flash = [(&firmware.code, "on"), (&firmware.variables, "off")];
-                for (unit, (path, readonly)) in flash.into_iter().enumerate() {
-                    let mut drive = OsString::from(format!(
-                        "if=pflash,format=raw,unit={unit},readonly={readonly},file="
-                    ));
-                    drive.push(escape(path));
-                    args.extend([OsString::from("-drive"), drive]);
-                }
+            Boot::Uefi(firmware) => firmware.arguments(args),
+            Boot::Program { firmware, program } => {
+                firmware.arguments(args);
+                args.extend(["-kernel".into(), program.into()]);
             }
             Boot::Direct { kernel, initrd, command_line } => {
                 args.extend(["-kernel".into(), kernel.into()]);
@@ -142,6 +226,19 @@ impl Machine {
                 }
                 args.extend(["-append".into(), command_line.into()]);
             }
+        }
+    }
+}
+
+impl Firmware {
+    fn arguments(&self, args: &mut Vec<OsString>) {
+        let flash = [(&self.code, "on"), (&self.variables, "off")];
+        for (unit, (path, readonly)) in flash.into_iter().enumerate() {
+            let mut drive = OsString::from(format!(
+                "if=pflash,format=raw,unit={unit},readonly={readonly},file="
+            ));
+            drive.push(escape(path));
+            args.extend([OsString::from("-drive"), drive]);
         }
     }
 }
@@ -168,13 +265,38 @@ mod tests {
     fn uefi_from_a_disk_with_a_comma() {
         let firmware = Firmware { code: "/c.fd".into(), variables: "/v.fd".into() };
         let mut machine = Machine::new(Accelerator::Tcg, Boot::Uefi(firmware), "/a,b.raw");
-        machine.ephemeral = true;
-        machine.credentials.push(("firstboot.locale".into(), "a,b".into()));
+        machine.disks[0].sector_size = Some(4096);
+        machine.credentials.push(("firstboot.locale".into(), b"a,b".into()));
+        machine.credentials.push(("binary".into(), b"\xff\n".into()));
+        machine.extra_command_line = vec!["console=ttyS0,115200".into(), "quiet".into()];
         let text = text(&machine);
-        assert!(text.contains("if=pflash,format=raw,unit=0,readonly=on,file=/c.fd"), "{text}");
-        assert!(text.contains("snapshot=on,file=/a,,b.raw"), "{text}");
-        assert!(text.contains("io.systemd.credential:firstboot.locale=a,,b"), "{text}");
-        assert!(text.contains("-accel tcg,thread=multi") && text.contains("-nic none"), "{text}");
+        for part in [
+            "if=pflash,format=raw,unit=0,readonly=on,file=/c.fd",
+            "if=none,id=disk0,format=raw,cache=unsafe,file=/a,,b.raw",
+            "bootindex=1,logical_block_size=4096,physical_block_size=4096",
+            "value=io.systemd.credential:firstboot.locale=a,,b",
+            "value=io.systemd.credential.binary:binary=/wo=",
+            "io.systemd.stub.kernel-cmdline-extra=console=ttyS0,,115200 quiet",
+            "io.systemd.boot.kernel-cmdline-extra=console=ttyS0,,115200 quiet",
+            "-accel tcg,thread=multi",
+            "-nic none",
+            "-no-reboot",
+        ] {
+            assert!(text.contains(part), "{part} in {text}");
+        }
+    }
+
+    #[test]
+    fn a_terminal_has_the_monitor_and_may_reboot() {
+        let firmware = Firmware { code: "/c.fd".into(), variables: "/v.fd".into() };
+        let boot = Boot::Program { firmware, program: "/linux.efi".into() };
+        let mut machine = Machine::new(Accelerator::Kvm, boot, "/d");
+        machine.disks.clear();
+        (machine.serial, machine.reboots) = (Serial::Terminal, true);
+        let text = text(&machine);
+        assert!(text.contains("-kernel /linux.efi") && text.contains("mux=on"), "{text}");
+        assert!(text.contains("-mon console") && !text.contains("-no-reboot"), "{text}");
+        assert!(!text.contains("virtio-blk"), "{text}");
     }
 
     #[test]

@@ -1,21 +1,23 @@
 //! What each verb does: one call into a library, and its answer shown.
 
+mod building;
+mod locking;
+mod running;
+mod verify;
+
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::time::{Instant, SystemTime};
+use std::time::SystemTime;
 
-use build::lock::Lock;
+use build::BuildError;
 use build::pipeline::{self, Options};
-use build::resolve::{self, Keep};
 use build::workdir::WorkDir;
-use build::{BuildError, Built};
 use config::{Diagnostic, Facts, Loaded, Request};
 use report::Reporter;
 use sandbox::Mode;
 
 use crate::arguments::{Arguments, command};
-use crate::view::View;
 
 /// Why a verb failed.
 pub enum Failure {
@@ -25,6 +27,10 @@ pub enum Failure {
     Config(Vec<Diagnostic>),
     /// The work failed; with the last lines that programs printed.
     Work(Box<dyn std::error::Error>, Vec<String>),
+    /// `build --verify`: the second build was another.
+    Differs(build::compare::Difference),
+    /// A program that was run on the terminal ended with this; it has said why.
+    Exit(u8),
 }
 
 impl Failure {
@@ -33,11 +39,16 @@ impl Failure {
         match self {
             Failure::Usage(_) | Failure::Config(_) => 2,
             Failure::Work(..) => 1,
+            Failure::Differs(_) => 3,
+            Failure::Exit(code) => *code,
         }
     }
 
     /// Prints it: text on standard error, or a JSON line on standard output.
     pub fn show(&self, json: bool) {
+        if matches!(self, Failure::Exit(_)) {
+            return;
+        }
         if json {
             let line = serde_json::json!({ "event": "error", "message": self.text() });
             let _ = writeln!(std::io::stdout(), "{line}");
@@ -48,6 +59,10 @@ impl Failure {
     fn text(&self) -> String {
         match self {
             Failure::Usage(message) => format!("mkgold: {message}"),
+            Failure::Differs(difference) => {
+                format!("mkgold: the second build differs from the first: {difference}")
+            }
+            Failure::Exit(code) => format!("exit status {code}"),
             Failure::Config(diagnostics) => {
                 diagnostics.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
             }
@@ -84,8 +99,12 @@ type Outcome = Result<(), Failure>;
 /// Runs the verb.
 pub fn run(arguments: &Arguments) -> Outcome {
     match arguments.verb.as_str() {
-        "build" => build_verb(arguments),
-        "lock" => lock(arguments),
+        "build" if arguments.verify => verify::run(arguments),
+        "build" => building::run(arguments),
+        "lock" => locking::run(arguments),
+        "shell" => running::shell(arguments),
+        "vm" => running::vm(arguments),
+        "boot" => running::boot(),
         "summary" => summary(arguments),
         "cat-config" => cat_config(arguments),
         "clean" => clean(arguments),
@@ -164,18 +183,21 @@ fn warn(loaded: &Loaded, reporter: &dyn Reporter) {
     }
 }
 
+/// Where the cache is.
+fn cache_directory(loaded: &Loaded) -> PathBuf {
+    let uid = rustix::process::getuid().as_raw();
+    let configured = loaded.config.build.cache_directory.clone();
+    configured.unwrap_or_else(|| build::context::default_cache_dir(variable, uid))
+}
+
 /// What does not depend on the privilege, so that `lock` needs none.
+/// Called before any thread is started: room in memory needs that.
 fn options(
     arguments: &Arguments,
     loaded: &Loaded,
     privilege: sandbox::Privilege,
 ) -> Result<Options, Failure> {
-    let uid = rustix::process::getuid().as_raw();
-    let build = &loaded.config.build;
-    let cache = build
-        .cache_directory
-        .clone()
-        .unwrap_or_else(|| build::context::default_cache_dir(variable, uid));
+    let cache = cache_directory(loaded);
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let fetch = apt_options(arguments);
     let work = WorkDir::begin(&cache, &privilege).map_err(BuildError::from)?;
@@ -209,88 +231,6 @@ fn enter(arguments: &Arguments) -> Result<sandbox::Privilege, Failure> {
     let failed = |e: sandbox::PrivilegeError| Failure::Work(Box::new(e), Vec::new());
     let mode = arguments.privilege.as_deref().map(str::parse::<Mode>).transpose();
     sandbox::enter(mode.map_err(failed)?).map_err(failed)
-}
-
-fn build_verb(arguments: &Arguments) -> Outcome {
-    let loaded = load(arguments)?;
-    let privilege = enter(arguments)?;
-    let options = options(arguments, &loaded, privilege)?;
-    let view = View::new(arguments.json);
-    warn(&loaded, &view);
-    let start = Instant::now();
-    let result = pipeline::build(&loaded.config, &options, &view);
-    match result {
-        Ok(built) => done(arguments, &built, start),
-        Err(error) => Err(Failure::Work(Box::new(error), view.tail())),
-    }
-}
-
-fn done(arguments: &Arguments, built: &Built, start: Instant) -> Outcome {
-    if arguments.json {
-        let times: BTreeMap<_, _> =
-            built.times.iter().map(|(name, time)| (*name, time.as_secs_f64())).collect();
-        let line = serde_json::json!({
-            "event": "built", "outputs": built.outputs, "packages": built.packages,
-            "sealed": built.sealed.len(), "seconds": times, "unchanged": built.unchanged,
-        });
-        return print(&line.to_string());
-    }
-    if built.unchanged {
-        let image = built.outputs.last().map_or(String::new(), |p| p.display().to_string());
-        return print(&format!("nothing changed: {image} is up to date (-ff builds it again)"));
-    }
-    let mut text = format!(
-        "{} packages, {} leftovers sealed, {:.2} s",
-        built.packages,
-        built.sealed.len(),
-        start.elapsed().as_secs_f64()
-    );
-    let times: Vec<_> =
-        built.times.iter().map(|(n, t)| format!("{n} {:.2}", t.as_secs_f64())).collect();
-    text.push_str(&format!(" ({})", times.join(", ")));
-    for path in &built.outputs {
-        let size = std::fs::metadata(path).map_or(0, |m| m.len());
-        text.push_str(&format!("\n  {} ({} bytes)", path.display(), size));
-    }
-    print(&text)
-}
-
-fn lock(arguments: &Arguments) -> Outcome {
-    let loaded = load(arguments)?;
-    let view = View::new(arguments.json);
-    warn(&loaded, &view);
-    let path = resolve::lock_path(&loaded.config.project.directory);
-    let names: Vec<String> =
-        arguments.rest.iter().map(|name| name.to_string_lossy().into_owned()).collect();
-    let there = Lock::read(&path).map_err(BuildError::from)?;
-    let keep = match &there {
-        Some(_) if !arguments.update => {
-            return Err(Failure::Usage(format!("{} exists; --update renews it", path.display())));
-        }
-        Some(lock) if !names.is_empty() => {
-            refuse_unlocked(lock, &names)?;
-            Keep::AllBut(lock, &names)
-        }
-        _ => Keep::Nothing,
-    };
-    let options = options(arguments, &loaded, enter(arguments)?)?;
-    let lock = resolve::renew(&loaded.config, &options, &view, &keep)?;
-    resolve::write(&path, &lock)?;
-    print(&format!("{}: {} packages", path.display(), lock.packages.len()))
-}
-
-/// A package that `--update` names must be there to be updated.
-fn refuse_unlocked(lock: &Lock, names: &[String]) -> Outcome {
-    for name in names {
-        if lock.packages.iter().any(|p| p.name == *name) {
-            continue;
-        }
-        let known = lock.packages.iter().map(|p| p.name.as_str());
-        let hint = config::diagnostic::did_you_mean(name, known).unwrap_or_default();
-        let separator = if hint.is_empty() { "" } else { "; " };
-        return Err(Failure::Usage(format!("the lock has no package '{name}'{separator}{hint}")));
-    }
-    Ok(())
 }
 
 fn summary(arguments: &Arguments) -> Outcome {
