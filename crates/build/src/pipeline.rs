@@ -185,6 +185,12 @@ fn epoch(config: &Config, lock: &Lock) -> Mtime {
 
 /// Removes the outputs of `config`; returns what was there.
 pub fn clean(config: &Config) -> Result<Vec<PathBuf>, BuildError> {
+    if !config.scripts.clean.is_empty() {
+        return Err(BuildError::Unsupported {
+            what: "CleanScripts=".into(),
+            hint: Some("run the script yourself before `mkgold clean`"),
+        });
+    }
     let dir = output_directory(config);
     let name = &config.output.name;
     let suffixes = ["manifest", "spdx.json", "cdx.json", "SHA256SUMS", "partitions.json"];
