@@ -3,6 +3,7 @@
 mod common;
 
 use apt::archive::{Archive, IndexState, Mode, Settings};
+use apt::fetch::FetchOptions;
 use apt::keys::KeyRoots;
 use apt::sources::{ByHash, Keyring, SignedBy, Source};
 use apt::{Cache, PackageFile, Pins};
@@ -81,6 +82,26 @@ fn offline_uses_what_was_seen_last_even_when_it_has_expired() {
     let offline = common::offline(dir.path());
     assert_eq!(names(&offline, &source, NOW + 400 * DAY).unwrap(), ["a", "b", "c"]);
     assert_eq!(repo.server.requests().len(), 0);
+}
+
+#[test]
+fn cached_metadata_is_not_renewed_but_packages_are_fetched() {
+    let mut repo = Repo::new();
+    let dir = tempfile::tempdir().unwrap();
+    let cached = FetchOptions { cached_metadata: true, ..common::options() };
+    let archive = Archive::new(Cache::open(dir.path()).unwrap(), cached, common::settings());
+    let sources = [repo.source()];
+    assert_eq!(names(&archive, &sources[0], NOW).unwrap(), ["a", "b", "c"]);
+    repo.packages.pop();
+    repo.date += 100;
+    repo.publish();
+    repo.server.requests();
+    let loaded = archive.refresh(&sources, time(NOW), &Silent).unwrap();
+    assert_eq!(repo.server.requests().len(), 0);
+    let files: Vec<_> =
+        loaded[0].records().map(|(r, _)| PackageFile::of(r, &sources[0]).unwrap()).collect();
+    archive.fetch_packages(&files[..1], &Silent).unwrap();
+    assert_eq!(repo.server.requests().len(), 1);
 }
 
 #[test]

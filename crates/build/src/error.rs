@@ -147,6 +147,9 @@ pub enum BuildError {
     /// An archive.
     #[error(transparent)]
     Archive(#[from] apt::archive::ArchiveError),
+    /// Where downloads are kept.
+    #[error(transparent)]
+    Downloads(#[from] apt::cache::CacheError),
     /// A download.
     #[error(transparent)]
     Fetch(#[from] apt::fetch::FetchError),

@@ -13,6 +13,7 @@ use apt::pins::{Origin, Pins};
 use apt::sources::{DebianOptions, Source, SourceList};
 use apt::uri::Uri;
 use config::Config;
+use config::types::CacheOnly;
 use debian::{Architecture, PackageRecord};
 use dpkg::{Limits, Package};
 use rayon::prelude::*;
@@ -51,8 +52,10 @@ impl Archives {
         config: &Config,
         store: &Store,
         host: &Path,
-        fetch: FetchOptions,
+        mut fetch: FetchOptions,
     ) -> Result<Archives, BuildError> {
+        fetch.offline |= config.build.cache_only == CacheOnly::Always;
+        fetch.cached_metadata |= config.build.cache_only == CacheOnly::Metadata;
         let architecture = config.distribution.architecture.debian().to_owned();
         let native = native(&architecture)?;
         let mut pins = Pins::new(&native);
@@ -83,7 +86,7 @@ impl Archives {
             sources,
             directories: config.content.package_directories.clone(),
             pins,
-            archive: Archive::new(Cache::new(store.clone()), fetch, settings),
+            archive: Archive::new(downloads(config, store)?, fetch, settings),
             base: Base::read(config, store)?,
         })
     }
@@ -246,6 +249,14 @@ impl Archives {
 
 fn native(architecture: &str) -> Result<Architecture, BuildError> {
     Architecture::new(architecture).map_err(|e| BuildError::Image(e.to_string()))
+}
+
+/// Where downloads are kept: `PackageCacheDirectory=`, else with everything else.
+fn downloads(config: &Config, store: &Store) -> Result<Cache, BuildError> {
+    Ok(match &config.build.package_cache_directory {
+        Some(dir) => Cache::open(dir)?,
+        None => Cache::new(store.clone()),
+    })
 }
 
 fn key(package: &LockedPackage) -> Key {

@@ -50,6 +50,12 @@ impl Archive {
         let one = |(number, source): (usize, &Source)| {
             let accepted = match mode {
                 Mode::Newest if self.fetcher.options().offline => self.seen_release(source),
+                Mode::Newest if self.fetcher.options().cached_metadata => {
+                    match self.seen_release(source) {
+                        Err(ArchiveErrorKind::NeverSeen) => self.newest_release(source, now),
+                        seen => seen,
+                    }
+                }
                 Mode::Newest => self.newest_release(source, now),
                 Mode::Recorded(state) => match state.releases.get(number) {
                     Some(state) => self.kept_release(source, &state.sha256, now),

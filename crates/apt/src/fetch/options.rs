@@ -11,6 +11,9 @@ use crate::uri::{Scheme, Uri};
 pub struct FetchOptions {
     /// Use the cache alone; what is not in it is an error.
     pub offline: bool,
+    /// What releases and indices the cache has is not asked for again; packages are
+    /// fetched as ever.
+    pub cached_metadata: bool,
     /// Downloads at the same time.
     pub threads: usize,
     /// How often a transfer that failed in transit is taken up again.
@@ -33,6 +36,7 @@ impl Default for FetchOptions {
     fn default() -> Self {
         FetchOptions {
             offline: false,
+            cached_metadata: false,
             threads: 8,
             retries: 4,
             backoff: Duration::from_millis(500),
