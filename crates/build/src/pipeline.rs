@@ -1,6 +1,7 @@
 //! The pipeline as code: read this first. Each step is a function of what the
 //! steps before it made; what is slow is cached by what went into it.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -50,6 +51,8 @@ pub struct Options {
     pub rebuild: bool,
     /// The lock must be there and fit.
     pub locked: bool,
+    /// Arguments of the build scripts.
+    pub build_arguments: Vec<OsString>,
 }
 
 /// What a build made.
@@ -76,6 +79,7 @@ pub fn build(
     let output_dir = output_directory(config);
     let mut scripts =
         Scripts::new(config, &options.privilege, &options.work.on_disk("scripts"), reporter);
+    scripts.arguments(&options.build_arguments)?;
     scripts.run_without_tree(Phase::Sync)?;
     let mut clock = Clock::start();
     let store = Store::open(&options.cache)?;
@@ -183,14 +187,23 @@ fn epoch(config: &Config, lock: &Lock) -> Mtime {
     Mtime::secs(configured.or(lock.newest()).unwrap_or(0))
 }
 
+/// Runs the clean scripts of `config`, which remove what its other scripts put
+/// elsewhere.
+pub fn run_clean_scripts(
+    config: &Config,
+    options: &Options,
+    reporter: &dyn Reporter,
+) -> Result<(), BuildError> {
+    let (dir, work) = (output_directory(config), options.work.on_disk("scripts"));
+    let mut scripts = Scripts::new(config, &options.privilege, &work, reporter);
+    if dir.is_dir() {
+        scripts.output(&dir);
+    }
+    scripts.run_without_tree(Phase::Clean)
+}
+
 /// Removes the outputs of `config`; returns what was there.
 pub fn clean(config: &Config) -> Result<Vec<PathBuf>, BuildError> {
-    if !config.scripts.clean.is_empty() {
-        return Err(BuildError::Unsupported {
-            what: "CleanScripts=".into(),
-            hint: Some("run the script yourself before `mkgold clean`"),
-        });
-    }
     let dir = output_directory(config);
     let name = &config.output.name;
     let suffixes = ["manifest", "spdx.json", "cdx.json", "SHA256SUMS", "partitions.json"];

@@ -14,6 +14,7 @@
 mod helpers;
 mod phase;
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use config::Config;
@@ -46,6 +47,7 @@ pub struct Scripts<'a> {
     dir: PathBuf,
     epoch: Option<Mtime>,
     output: Option<PathBuf>,
+    arguments: Vec<OsString>,
     workspace: Option<Workspace>,
 }
 
@@ -65,6 +67,7 @@ impl<'a> Scripts<'a> {
             dir: dir.to_owned(),
             epoch: None,
             output: None,
+            arguments: Vec::new(),
             workspace: None,
         }
     }
@@ -77,6 +80,19 @@ impl<'a> Scripts<'a> {
     /// Says where outputs are put together: `$OUTPUTDIR`.
     pub fn output(&mut self, dir: &Path) {
         self.output = Some(dir.to_owned());
+    }
+
+    /// Gives the build scripts arguments: those behind the verb.
+    pub fn arguments(&mut self, arguments: &[OsString]) -> Result<(), BuildError> {
+        if !arguments.is_empty() && !self.has(Phase::Build) {
+            return Err(BuildError::Image(
+                "arguments behind `build` are for build scripts, and there are none \
+                 (BuildScripts=, mkosi.build)"
+                    .into(),
+            ));
+        }
+        self.arguments = arguments.to_vec();
+        Ok(())
     }
 
     /// Whether there are scripts of that phase.
@@ -259,6 +275,7 @@ impl<'a> Scripts<'a> {
         let literal = TreePath::literal;
         let mut command = Command::new(format!("/{program}"))
             .args(phase.argument())
+            .args(self.arguments.iter().filter(|_| phase == Phase::Build))
             .bind_ro(&script.path, program.clone())
             .bind(sandbox::Bind {
                 source: self.config.project.directory.clone(),

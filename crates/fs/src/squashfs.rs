@@ -6,6 +6,8 @@
 
 use std::path::Path;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use tree::{Kind, Node, Tree, TreePath};
 
 use crate::FsError;
@@ -54,9 +56,10 @@ pub fn arguments(tree: &Tree, options: &SquashfsOptions) -> Result<Vec<Arg>, FsE
         if !plain || value.is_empty() {
             return Err(unsupported(&TreePath::root(), "mksquashfs cannot take an xattr of it"));
         }
-        let hex: String = value.iter().map(|b| format!("{b:02x}")).collect();
+        // Not as hexadecimal: squashfs-tools 4.6 writes past its buffer decoding long ones.
+        let value = STANDARD.encode(value);
         let name = String::from_utf8_lossy(name);
-        args.extend(["-p".into(), Arg::from(format!("/ x {name}=0x{hex}"))]);
+        args.extend(["-p".into(), Arg::from(format!("/ x {name}=0s{value}"))]);
     }
     Ok(args)
 }

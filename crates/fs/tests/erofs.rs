@@ -130,7 +130,7 @@ fn tools_get_everything_that_could_vary() {
         ["-root-gid", "6"],
         ["-root-time", "99"],
         ["-mkfs-time", "7"],
-        ["-p", "/ x user.r=0x00ff"],
+        ["-p", "/ x user.r=0sAP8="],
     ] {
         assert!(args.windows(2).any(|w| *w == pair.map(Arg::from)), "{pair:?} in {args:?}");
     }

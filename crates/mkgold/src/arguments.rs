@@ -15,7 +15,7 @@ pub const VERBS: &[(&str, &str)] = &[
     ("shell", "Run a shell, or the command that follows, in the image"),
     ("summary", "Show the configuration that would be built"),
     ("cat-config", "Show the configuration files that are read, and the embedded default"),
-    ("clean", "Remove outputs; with -f also this project's cached trees"),
+    ("clean", "Remove outputs, after the clean scripts"),
     ("completion", "Print completions for a shell (bash, zsh, fish)"),
     ("documentation", "Print every setting with its documentation"),
     ("help", "Show this help"),

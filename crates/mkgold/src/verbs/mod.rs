@@ -18,6 +18,7 @@ use report::Reporter;
 use sandbox::Mode;
 
 use crate::arguments::{Arguments, command};
+use crate::view::View;
 
 /// Why a verb failed.
 pub enum Failure {
@@ -212,6 +213,10 @@ fn options(
         force: arguments.force > 0,
         rebuild: arguments.force > 1,
         locked: arguments.locked,
+        build_arguments: match arguments.verb.as_str() {
+            "build" => arguments.rest.clone(),
+            _ => Vec::new(),
+        },
     })
 }
 
@@ -258,7 +263,18 @@ fn cat_config(arguments: &Arguments) -> Outcome {
 }
 
 fn clean(arguments: &Arguments) -> Outcome {
+    if arguments.force > 0 {
+        let text = "clean --force is not supported yet; cached trees belong to all projects: \
+                    remove the cache directory to be rid of them";
+        return Err(Failure::Usage(text.into()));
+    }
     let loaded = load(arguments)?;
+    if !loaded.config.scripts.clean.is_empty() {
+        let options = options(arguments, &loaded, enter(arguments)?)?;
+        let view = View::new(arguments.json);
+        pipeline::run_clean_scripts(&loaded.config, &options, &view)
+            .map_err(|error| Failure::Work(Box::new(error), view.tail()))?;
+    }
     let removed = pipeline::clean(&loaded.config)?;
     for path in &removed {
         print(&format!("removed {}", path.display()))?;
