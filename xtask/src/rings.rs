@@ -86,7 +86,8 @@ pub fn oracles() -> Result<(), String> {
 
 /// Comparisons with the original tools.
 pub fn oracle() -> Result<(), String> {
-    let mut test = cargo(&["test", "--workspace", "--quiet", "--", "--ignored", "oracle"]);
+    let mut test =
+        cargo(&["test", "--workspace", "--quiet", "--test", "oracle_*", "--", "--ignored"]);
     run(test.env("MKGOLD_ORACLE", oracle_root()))
 }
 

@@ -15,7 +15,7 @@ use tree::{Content, Mtime, Tree, TreePath};
 
 use crate::context::Context;
 use crate::error::BuildError;
-use crate::{finish, overlay, pipeline};
+use crate::{overlay, pipeline};
 
 /// What a bootable image has beside its root.
 #[derive(Debug, Clone, Default)]
@@ -42,32 +42,6 @@ pub fn wants_initrd(config: &Config) -> bool {
         && matches!(config.output.format, OutputFormat::Disk | OutputFormat::Uki)
 }
 
-/// Package hooks that would make an initrd or copy kernels into a boot partition
-/// while packages are installed: there is none yet, and mkgold does both itself.
-/// As mkosi does, kernel-install is told to leave it; initramfs-tools and dracut
-/// are told in their own ways.
-pub fn keep_kernel_hooks_away(tree: &mut Tree, epoch: Mtime) -> Result<(), BuildError> {
-    // kernel-install and Debian's /etc/kernel/*.d run through it.
-    let initramfs = "# mkgold: the initrd is made by the image build.\nupdate_initramfs=no\n";
-    let path = "etc/initramfs-tools/update-initramfs.conf";
-    finish::write(tree, path, 0o644, initramfs.into(), epoch)?;
-    Ok(())
-}
-
-/// Takes back what [`keep_kernel_hooks_away`] did.
-fn let_kernel_hooks_back(tree: &mut Tree) {
-    let path = TreePath::literal("etc/initramfs-tools/update-initramfs.conf");
-    let ours = tree.read(&path, 4096).and_then(Result::ok).unwrap_or_default();
-    if !ours.starts_with(b"# mkgold:") {
-        return;
-    }
-    tree.remove(&path);
-    let dir = path.parent().expect("a file in a directory");
-    if tree.children(&dir).next().is_none() {
-        tree.remove(&dir);
-    }
-}
-
 /// Makes what the ESP gets out of the finished tree, and tidies `/boot`.
 pub fn make(
     tree: &mut Tree,
@@ -76,7 +50,6 @@ pub fn make(
     userland: Option<Content>,
     artifacts: &Artifacts,
 ) -> Result<BootFiles, BuildError> {
-    let_kernel_hooks_back(tree);
     if !pipeline::is_bootable(config, tree) {
         return Ok(BootFiles::default());
     }
@@ -152,6 +125,8 @@ fn move_kernels(tree: &mut Tree, epoch: Mtime) -> Result<(), BuildError> {
         let path = TreePath::literal(name);
         if !tree.contains(&path) {
             tree.make_dirs(&path)?;
+            // Only what is mounted there is for everybody, as mkosi has it.
+            tree.get_mut(&path).expect("just made").meta.mode = 0o500;
         }
         tree.get_mut(&path).expect("just made").meta.mtime = epoch;
     }

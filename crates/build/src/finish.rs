@@ -19,13 +19,49 @@ use tree::{Meta, Mtime, Node, Tree, TreePath};
 use crate::error::BuildError;
 use crate::outputs::io_error;
 
-/// Where a Debian tree's links to units of the distribution point: `/lib` before
-/// its systemd was built for a merged `/usr` (Debian 13).
+/// Where a Debian tree's links to units of the distribution point, without `system` or
+/// `user`: `/lib` before its systemd was built for a merged `/usr` (Debian 13).
 fn unit_dir(tree: &Tree) -> &'static str {
     let list = tree.read(&TreePath::literal("var/lib/dpkg/info/systemd.list"), 4 << 20);
     let list = list.and_then(Result::ok).unwrap_or_default();
     let old = list.split(|b| *b == b'\n').any(|line| line == b"/lib/systemd/system");
-    if old { "/lib/systemd/system" } else { "/usr/lib/systemd/system" }
+    if old { "/lib/systemd" } else { "/usr/lib/systemd" }
+}
+
+/// What systemd starts from: a clock that is not before the image, and `/init` where the
+/// kernel looks first when the tree is an initrd.
+fn start(tree: &mut Tree, epoch: Mtime) -> Result<(), BuildError> {
+    let clock = TreePath::literal("usr/lib/clock-epoch");
+    if !tree.contains(&clock) {
+        write(tree, "usr/lib/clock-epoch", 0o644, Vec::new(), epoch)?;
+    }
+    let init = TreePath::literal("init");
+    if !tree.contains(&init) {
+        let kind = tree::Kind::Symlink(b"/usr/lib/systemd/systemd"[..].into());
+        tree.put(init, Node { meta: Meta::symlink().at(epoch), kind })?;
+    }
+    Ok(())
+}
+
+/// The first-boot settings once more as credentials of the image: they count where
+/// `/etc` starts empty (systemd-firstboot, systemd-sysusers and others read them).
+fn credentials(tree: &mut Tree, settings: &Settings, epoch: Mtime) -> Result<(), BuildError> {
+    // Never the plain one: what firstboot made of it.
+    let hash = settings.root_password.as_ref().and_then(|_| os::firstboot::root_hash(tree));
+    let all = [
+        ("firstboot.locale", 0o644, settings.locale.clone()),
+        ("firstboot.locale-messages", 0o644, settings.locale_messages.clone()),
+        ("firstboot.keymap", 0o644, settings.keymap.clone()),
+        ("firstboot.timezone", 0o644, settings.timezone.clone()),
+        ("passwd.hashed-password.root", 0o600, hash),
+        ("passwd.shell.root", 0o644, settings.root_shell.clone()),
+    ];
+    for (name, mode, value) in all {
+        if let Some(value) = value {
+            write(tree, &format!("usr/lib/credstore/{name}"), mode, value.into_bytes(), epoch)?;
+        }
+    }
+    Ok(())
 }
 
 /// What comes after the last tree and script that may bring units and users.
@@ -48,15 +84,15 @@ pub fn configure(
     warnings.extend(applied.failures.into_iter().map(|f| format!("sysusers: {f}")));
     if tree.contains(&TreePath::literal("usr/lib/systemd/systemd")) {
         let units = unit_dir(tree);
-        preset::apply_all(tree, Scope::System, units, epoch)?;
-        preset::apply_all(
-            tree,
-            Scope::Global,
-            &units.replace("system/system", "system/user"),
-            epoch,
-        )?;
+        preset::apply_all(tree, Scope::System, &format!("{units}/system"), epoch)?;
+        preset::apply_all(tree, Scope::Global, &format!("{units}/user"), epoch)?;
+        start(tree, epoch)?;
     }
-    os::firstboot::apply(tree, &settings(config), &salt_seed(config), epoch)?;
+    let settings = settings(config);
+    os::firstboot::apply(tree, &settings, &salt_seed(config), epoch)?;
+    if !config.content.make_initrd {
+        credentials(tree, &settings, epoch)?;
+    }
     if config.system.autologin {
         autologin(tree, epoch)?;
     }
@@ -258,6 +294,49 @@ mod tests {
         assert!(t.contains(&TreePath::literal("usr/share/a/y.txt")));
         assert_eq!(remove_files(&mut t, &["/usr/*".to_owned()]).unwrap(), 4);
         assert!(remove_files(&mut t, &["/[".to_owned()]).is_err());
+    }
+
+    fn config(args: &[&str]) -> Config {
+        let dir = tempfile::tempdir().unwrap();
+        let args = args.iter().map(|a| a.split_once('=').unwrap());
+        let args = args.map(|(name, value)| config::Argument::new(name, value)).collect();
+        let request = config::Request { args };
+        config::load(dir.path(), &request, &config::Facts::default()).unwrap().config
+    }
+
+    #[test]
+    fn a_tree_is_configured_as_mkosi_does() {
+        let p = TreePath::literal;
+        let mut t = Tree::new();
+        t.write(&p("usr/lib/systemd/systemd"), 0o755, *b"").unwrap();
+        t.write(&p("usr/lib/os-release"), 0o644, *b"ID=debian\n").unwrap();
+        for scope in ["system", "user"] {
+            let unit = TreePath::new(format!("usr/lib/systemd/{scope}/a.service")).unwrap();
+            t.write(&unit, 0o644, *b"[Install]\nWantedBy=default.target\n").unwrap();
+        }
+        let args = ["Locale=C.UTF-8", "Timezone=UTC", "RootPassword=secret"];
+        configure(&mut t, &config(&args), Mtime::secs(7)).unwrap();
+        let link = |path| match &t.get(&p(path)).unwrap().kind {
+            tree::Kind::Symlink(target) => String::from_utf8_lossy(target).into_owned(),
+            other => panic!("{path} is {other:?}"),
+        };
+        let user = link("etc/systemd/user/default.target.wants/a.service");
+        assert_eq!(user, "/usr/lib/systemd/user/a.service");
+        let system = link("etc/systemd/system/default.target.wants/a.service");
+        assert_eq!(system, "/usr/lib/systemd/system/a.service");
+        assert_eq!(link("init"), "/usr/lib/systemd/systemd");
+        assert_eq!(t.get(&p("usr/lib/clock-epoch")).unwrap().meta.mtime, Mtime::secs(7));
+        let read = |path| t.read(&p(path), 999).unwrap().unwrap();
+        assert_eq!(read("usr/lib/credstore/firstboot.locale"), b"C.UTF-8");
+        assert_eq!(read("usr/lib/credstore/firstboot.timezone"), b"UTC");
+        let hash =
+            String::from_utf8(read("usr/lib/credstore/passwd.hashed-password.root")).unwrap();
+        let shadow = String::from_utf8(read("etc/shadow")).unwrap();
+        assert!(hash.starts_with("$y$") && shadow.contains(&format!("root:{hash}:")), "{shadow}");
+        assert_eq!(
+            t.get(&p("usr/lib/credstore/passwd.hashed-password.root")).unwrap().meta.mode,
+            0o600
+        );
     }
 
     #[test]

@@ -273,7 +273,7 @@ impl<'a> Scripts<'a> {
     fn command(&self, phase: Phase, script: &Script) -> Result<Command, BuildError> {
         let program = TreePath::new(format!("work/{}", phase.program()))?;
         let literal = TreePath::literal;
-        let mut command = Command::new(format!("/{program}"))
+        let mut command = Command::new(program.to_string())
             .args(phase.argument())
             .args(self.arguments.iter().filter(|_| phase == Phase::Build))
             .bind_ro(&script.path, program.clone())
@@ -301,10 +301,10 @@ impl<'a> Scripts<'a> {
             command = command.bind_rw(output, literal(OUT));
         }
         command = command.envs(phase::variables(phase, self.config, self.epoch));
-        command = command.env("SCRIPT", format!("/{program}"));
+        command = command.env("SCRIPT", program.to_string());
         command = match phase.has_tree() {
             true => {
-                self.on_tree(command.env("CHROOT_SCRIPT", format!("/{program}")), phase, script)?
+                self.on_tree(command.env("CHROOT_SCRIPT", program.to_string()), phase, script)?
             }
             false => self.with_resolver(command.root(Root::Host), phase),
         };

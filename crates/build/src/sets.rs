@@ -10,7 +10,6 @@ use report::Unit;
 use store::{Key, KeyHasher};
 use tree::{Content, Mtime, Tree, TreePath};
 
-use crate::boot_files;
 use crate::context::Context;
 use crate::error::BuildError;
 use crate::install::{self, Install};
@@ -146,7 +145,6 @@ impl Sets {
         let image_id = config.output.image_id.as_deref();
         let token = os::entry_token::choose(&tree, None, image_id, &distribution)?;
         os::entry_token::write(&mut tree, &token, context.epoch)?;
-        boot_files::keep_kernel_hooks_away(&mut tree, context.epoch)?;
         Ok(tree)
     }
 

@@ -141,6 +141,12 @@ fn set_timezone(tree: &mut Tree, zone: &str, mtime: Mtime) -> Result<(), OsError
     Ok(())
 }
 
+/// What the second field of root's line in `/etc/shadow` is.
+pub fn root_hash(tree: &Tree) -> Option<String> {
+    let shadow = Accounts::read(tree, Database::Shadow).ok()?;
+    shadow.get("root").map(|fields| fields[1].clone())
+}
+
 fn set_root(
     tree: &mut Tree,
     settings: &Settings,

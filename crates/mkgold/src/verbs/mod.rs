@@ -99,6 +99,7 @@ type Outcome = Result<(), Failure>;
 
 /// Runs the verb.
 pub fn run(arguments: &Arguments) -> Outcome {
+    refuse_rest(arguments)?;
     match arguments.verb.as_str() {
         "build" if arguments.verify => verify::run(arguments),
         "build" => building::run(arguments),
@@ -120,6 +121,19 @@ pub fn run(arguments: &Arguments) -> Outcome {
                 if hint.is_empty() { "" } else { "; " }
             )))
         }
+    }
+}
+
+/// What stands behind a verb that takes no arguments.
+fn refuse_rest(arguments: &Arguments) -> Outcome {
+    let verb = arguments.verb.as_str();
+    let alone = ["summary", "cat-config", "clean", "documentation", "help", "boot"];
+    match arguments.rest.first() {
+        Some(word) if alone.contains(&verb) => Err(Failure::Usage(format!(
+            "{verb} takes no arguments, but there is '{}'; options stand before the verb",
+            word.display()
+        ))),
+        _ => Ok(()),
     }
 }
 
