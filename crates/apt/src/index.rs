@@ -230,7 +230,7 @@ fn find(
 pub fn decompress(index: &IndexFile, form: Form, file: &Path) -> Result<Vec<u8>, IndexError> {
     let failed = |source| IndexError::Decompress { name: index.path.clone(), source };
     let input = std::fs::File::open(file).map_err(failed)?;
-    let limit = index.plain.map_or(MAX_INDEX, |plain| plain.size);
+    let limit = index.plain.map_or(MAX_INDEX, |plain| plain.size.min(MAX_INDEX));
     let mut text = Vec::new();
     let reader = decoder(form, input).map_err(failed)?;
     reader.take(limit + 1).read_to_end(&mut text).map_err(failed)?;

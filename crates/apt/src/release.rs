@@ -21,7 +21,7 @@ pub const MAX_RELEASE: u64 = 16 << 20;
 /// The most files that a Release may list.
 pub const MAX_FILES: usize = 200_000;
 /// The largest index file, compressed or not, that is fetched.
-pub const MAX_INDEX: u64 = 1 << 30;
+pub const MAX_INDEX: u64 = 256 << 20;
 
 /// Why a Release file is not accepted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -6,7 +6,7 @@
 //! pack, so neither can pull the contents away from under the other's Tree.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Read};
 use std::sync::Arc;
 
 use sandbox::ContentSink;
@@ -23,10 +23,7 @@ const PACK: &str = "pack";
 /// Loads the layer of `key`; `None` if it, or a pack it needs, is not there.
 pub fn load(store: &Store, key: &Key) -> Result<Option<Tree>, BuildError> {
     let Some(bytes) = store.read(LAYER, key)? else { return Ok(None) };
-    let bytes = match zstd::decode_all(&bytes[..]) {
-        Ok(bytes) => bytes,
-        Err(_) => return Ok(None),
-    };
+    let Some(bytes) = decompress(&bytes) else { return Ok(None) };
     let decoded =
         store::codec::decode_tree(&bytes, |id| store.blob(PACK, &Key(*id)).ok().flatten());
     match decoded {
@@ -34,6 +31,14 @@ pub fn load(store: &Store, key: &Key) -> Result<Option<Tree>, BuildError> {
         // Collected or damaged: made again.
         Err(_) => Ok(None),
     }
+}
+
+/// What the layer was before it was compressed; `None` if it is damaged or made to harm.
+fn decompress(bytes: &[u8]) -> Option<Vec<u8>> {
+    let mut plain = Vec::new();
+    let input = zstd::Decoder::new(bytes).ok()?;
+    input.take(MAX_LAYER + 1).read_to_end(&mut plain).ok()?;
+    (plain.len() as u64 <= MAX_LAYER).then_some(plain)
 }
 
 /// Whether there is a layer of `key`.
@@ -44,9 +49,15 @@ pub fn is_there(store: &Store, key: &Key) -> bool {
 /// Keeps `tree` as the layer of `key`.
 pub fn save(store: &Store, key: &Key, tree: &Tree) -> Result<(), BuildError> {
     let bytes = store::codec::encode_tree(tree)?;
-    let bytes = zstd::bulk::compress(&bytes, 1).expect("memory suffices to compress a tree");
+    // The checksum tells bytes that the disk changed.
+    let mut compressor = zstd::bulk::Compressor::new(1).expect("level 1 exists");
+    compressor.include_checksum(true).expect("every format has one");
+    let bytes = compressor.compress(&bytes).expect("memory suffices to compress a tree");
     Ok(store.put(LAYER, key, &bytes)?)
 }
+
+/// The largest encoded Tree: a million entries take 60 MB.
+const MAX_LAYER: u64 = 256 << 20;
 
 /// A pack being written: where new contents go when a tree is read back.
 pub struct Pack {

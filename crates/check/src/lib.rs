@@ -10,6 +10,8 @@
 //! Data flow: Trees + [`Intent`] → [`Report`] (findings, each with a [`Fix`]) →
 //! edited Trees.
 
+#[doc(hidden)]
+pub mod fuzzing;
 mod rules;
 
 use std::collections::BTreeSet;

@@ -51,6 +51,9 @@ pub enum RecordErrorKind {
         #[source]
         source: RelationError,
     },
+    /// More than [`MAX_RECORDS`].
+    #[error("the index has more than {MAX_RECORDS} packages")]
+    TooMany,
     /// A value outside what the field may hold.
     #[error("the field “{field}” holds “{value}”, not {expected}")]
     Value {
@@ -421,6 +424,9 @@ fn parse_tasks(value: Option<&str>, interner: &mut Interner) -> Vec<Arc<str>> {
     names.filter(|name| !name.is_empty()).map(|name| interner.get(name)).collect()
 }
 
+/// The most packages of one index; Debian's largest has a fifth of them.
+pub const MAX_RECORDS: usize = 400_000;
+
 /// Every stanza of an index.
 pub fn read_packages(text: &str) -> Result<Vec<Arc<PackageRecord>>, RecordError> {
     read_packages_with(text, &mut Interner::new())
@@ -440,6 +446,11 @@ pub fn read_packages_with(
         kind: error.into(),
     };
     while paragraphs.read_into(&mut paragraph).map_err(syntax)? {
+        if records.len() == MAX_RECORDS {
+            let line = paragraph.line();
+            let package = paragraph.get("Package").unwrap_or_default().chars().take(80).collect();
+            return Err(RecordError { line, package, kind: RecordErrorKind::TooMany });
+        }
         records.push(Arc::new(PackageRecord::parse_with(&paragraph, interner)?));
     }
     Ok(records)

@@ -6,8 +6,9 @@ use liblzma::stream::{CONCATENATED, Stream};
 
 use crate::Problem;
 
-/// Dictionaries up to what `xz -9` and Debian's largest packages use, with room.
-const LZMA_MEMORY: u64 = 512 << 20;
+/// Dictionaries up to what `xz -9` uses (64 MiB), with room. Packages are read side by
+/// side, so this times the number of threads is what hostile ones can take.
+const LZMA_MEMORY: u64 = 128 << 20;
 /// 128 MiB windows: what zstd decoders take without being asked (`--ultra` too).
 const ZSTD_WINDOW_LOG: u32 = 27;
 /// Compressed bytes are read in pieces of this size.

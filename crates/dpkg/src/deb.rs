@@ -15,6 +15,9 @@ use crate::package::{Entry, EntryKind, Member};
 use crate::tar::{self, Header, Type};
 use crate::{ArchiveError, Problem};
 
+/// A data tar of this size is no bomb, however small it was.
+pub const SMALL_DATA: u64 = 256 << 20;
+
 /// How much a `.deb` may hold. The defaults let pass everything in Debian.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
@@ -24,6 +27,9 @@ pub struct Limits {
     pub control_members: u64,
     /// Bytes of the decompressed data tar.
     pub data_bytes: u64,
+    /// A data tar larger than [`SMALL_DATA`] may have this many bytes for each compressed
+    /// one: a small package does not fill the disk.
+    pub data_ratio: u64,
     /// Entries of the data tar.
     pub entries: u64,
     /// Bytes of names, link targets and xattrs of all entries together, which
@@ -37,6 +43,7 @@ impl Default for Limits {
             control_bytes: 16 << 20,
             control_members: 1000,
             data_bytes: 32 << 30,
+            data_ratio: 1000,
             entries: 2_000_000,
             name_bytes: 256 << 20,
         }
@@ -66,11 +73,13 @@ pub fn read_deb(
     };
     let mut reader = ar::Reader::new(input).map_err(at("header"))?;
     check_version(&mut reader).map_err(at("debian-binary"))?;
-    let (name, extension) = find(&mut reader, "control.tar").map_err(at("control.tar"))?;
+    let (name, extension, _) = find(&mut reader, "control.tar").map_err(at("control.tar"))?;
     let members = read_control(reader.member(), &extension, limits).map_err(at(&name))?;
-    let (name, extension) = find(&mut reader, "data.tar").map_err(at("data.tar"))?;
+    let (name, extension, size) = find(&mut reader, "data.tar").map_err(at("data.tar"))?;
     let mut last = Vec::new();
-    let entries = read_data(reader.member(), &extension, limits, pack, &mut last);
+    let by_ratio = size.saturating_mul(limits.data_ratio).max(SMALL_DATA);
+    let limits = Limits { data_bytes: limits.data_bytes.min(by_ratio), ..limits.clone() };
+    let entries = read_data(reader.member(), &extension, &limits, pack, &mut last);
     let entries = entries.map_err(|problem| {
         let place = match last.is_empty() {
             true => name,
@@ -97,7 +106,10 @@ fn check_version(reader: &mut ar::Reader<impl Read>) -> Result<(), Problem> {
 
 /// The next member that counts must be `stem` with an extension: members whose
 /// name begins with `_` are for others (deb(5)).
-fn find(reader: &mut ar::Reader<impl Read>, stem: &str) -> Result<(String, String), Problem> {
+fn find(
+    reader: &mut ar::Reader<impl Read>,
+    stem: &str,
+) -> Result<(String, String, u64), Problem> {
     loop {
         let header = reader.next()?.ok_or_else(|| Problem::malformed("it is missing"))?;
         if header.name.starts_with('_') {
@@ -107,7 +119,7 @@ fn find(reader: &mut ar::Reader<impl Read>, stem: &str) -> Result<(String, Strin
             let name = header.name;
             return Err(Problem::malformed(format!("the member {name:?} stands in its place")));
         };
-        return Ok((header.name.clone(), extension.to_owned()));
+        return Ok((header.name.clone(), extension.to_owned(), header.size));
     }
 }
 

@@ -3,7 +3,9 @@
 
 use std::io::Write as _;
 
-use crate::{Control, Limits, ar, package, read_deb, tar};
+use tree::{Tree, TreePath};
+
+use crate::{Control, Database, Limits, ar, package, read_deb, tar};
 
 /// Small limits, so that a fuzzer finds what exceeds them.
 fn limits() -> Limits {
@@ -11,6 +13,7 @@ fn limits() -> Limits {
         control_bytes: 1 << 20,
         control_members: 20,
         data_bytes: 4 << 20,
+        data_ratio: 1000,
         entries: 1000,
         name_bytes: 1 << 20,
     }
@@ -24,8 +27,15 @@ pub fn fuzz_ar(data: &[u8]) {
     }
 }
 
-/// A tar stream.
+/// A tar stream: as it is, and with right checksums, which chance does not find.
 pub fn fuzz_tar(data: &[u8]) {
+    read_tar(data);
+    let mut sealed = data.to_vec();
+    tar::seal_all(&mut sealed);
+    read_tar(&sealed);
+}
+
+fn read_tar(data: &[u8]) {
     let mut reader = tar::Reader::new(data);
     let mut count = 0;
     while let Ok(Some(header)) = reader.next() {
@@ -60,4 +70,25 @@ pub fn fuzz_control(data: &[u8]) {
 /// A `package` object of the store.
 pub fn fuzz_object(data: &[u8]) {
     package::decode_object(data);
+}
+
+/// A database of dpkg: its files, separated by NUL bytes, the name on
+/// the first line.
+pub fn fuzz_database(data: &[u8]) {
+    let mut tree = Tree::new();
+    for part in data.split(|b| *b == 0) {
+        let end = part.iter().position(|b| *b == b'\n').unwrap_or(part.len());
+        let (name, text) = (&part[..end], part.get(end + 1..).unwrap_or_default());
+        let path = TreePath::literal("var/lib/dpkg").join(name);
+        if let Ok(path) = path {
+            let _ = tree.write(&path, 0o644, text);
+        }
+    }
+    let Ok(mut database) = Database::load(&tree, "amd64") else { return };
+    let before: Vec<String> = database.packages().map(|p| p.control().info_name()).collect();
+    if database.write(&mut tree, tree::Mtime::secs(0)).is_ok() {
+        let again = Database::load(&tree, "amd64").expect("what is written can be read");
+        let after: Vec<String> = again.packages().map(|p| p.control().info_name()).collect();
+        assert_eq!(before, after, "no package is lost");
+    }
 }

@@ -35,7 +35,7 @@ pub use control::{Control, ControlError};
 pub use database::{
     Database, DatabaseError, Diversion, Installed, StatOverride, State, extended_states,
 };
-pub use deb::{Contents, Limits, read_deb};
+pub use deb::{Contents, Limits, SMALL_DATA, read_deb};
 pub use error::{ArchiveError, Error, Problem};
 pub use filter::PathFilter;
 pub use merge::{MergeError, MergeReport, Options, merge};

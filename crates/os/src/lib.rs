@@ -13,6 +13,8 @@ pub mod accounts;
 pub mod entry_token;
 pub mod env_file;
 pub mod firstboot;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod machine_id;
 pub mod os_release;
 pub mod preset;

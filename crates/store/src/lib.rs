@@ -13,6 +13,8 @@
 //! [`Store::collect`] removes once nobody holds its lock.
 
 pub mod codec;
+#[doc(hidden)]
+pub mod fuzzing;
 mod gc;
 mod key;
 
