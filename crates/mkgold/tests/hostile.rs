@@ -114,11 +114,7 @@ fn links_lead_nowhere_but_into_the_image() {
         assert_eq!(std::fs::read(inside.join("file")).unwrap(), b"changed");
         assert_eq!(std::fs::read(inside.join("new")).unwrap(), b"made");
     }
-    let looping = [
-        special("./a", b'2', "b"),
-        special("./b", b'2', "a"),
-        file("./a/file", b"x"),
-    ];
+    let looping = [special("./a", b'2', "b"), special("./b", b'2', "a"), file("./a/file", b"x")];
     refused(&deb("evil", &looping), "too many levels of symbolic links");
 }
 
@@ -172,7 +168,9 @@ fn containers_that_lie_about_sizes_are_refused() {
     refused(&sized(b'K', b"00575360400\0"), "extension header");
     refused(&sized(b'x', b"00575360400\0"), "extension header");
     refused(&sized(b'S', b"00000000000\0"), "sparse");
-    let pax = |text: &str| deb("evil", &[Item { kind: b'x', ..file("pax", text.as_bytes()) }, file("./x", b"")]);
+    let pax = |text: &str| {
+        deb("evil", &[Item { kind: b'x', ..file("pax", text.as_bytes()) }, file("./x", b"")])
+    };
     refused(&pax("22 GNU.sparse.major=1\n"), "GNU.sparse.major");
     refused(&pax("29 size=9223372036854775807\n"), "a file of");
     refused(&pax("99999999999 path=x\n"), "pax header is malformed");
@@ -289,7 +287,8 @@ fn a_million_entries_take_little_memory() {
 #[test]
 fn trees_of_the_project_stay_inside() {
     for setting in ["BaseTrees", "SkeletonTrees", "ExtraTrees"] {
-        let new = |tree: &str| Project::new(&format!("{setting}={tree}\n[Output]\nFormat=directory\n"));
+        let new =
+            |tree: &str| Project::new(&format!("{setting}={tree}\n[Output]\nFormat=directory\n"));
         // A directory with links to the outside, and what goes through them.
         let project = new("first\n{setting}=second".replace("{setting}", setting).as_str());
         let outside = project.path("outside");

@@ -263,14 +263,17 @@ fn summary(arguments: &Arguments) -> Outcome {
 fn cat_config(arguments: &Arguments) -> Outcome {
     let loaded = load(arguments)?;
     let mut text = String::new();
-    if loaded.embedded_default {
-        for (name, content) in config::embedded::files() {
-            text.push_str(&format!("# {name} (embedded)\n{content}\n"));
-        }
-    }
+    let embedded = Path::new(config::embedded::DIRECTORY);
     for path in &loaded.config.project.files {
-        let content = std::fs::read_to_string(path)
-            .map_err(|e| Failure::Usage(format!("{}: {e}", path.display())))?;
+        let content = match path.strip_prefix(embedded) {
+            Ok(name) => config::embedded::files()
+                .into_iter()
+                .find(|(own, _)| Path::new(own) == name)
+                .map(|(_, content)| content.to_owned())
+                .expect("what was read of the embedded files is one of them"),
+            Err(_) => std::fs::read_to_string(path)
+                .map_err(|e| Failure::Usage(format!("{}: {e}", path.display())))?,
+        };
         text.push_str(&format!("# {}\n{content}\n", path.display()));
     }
     print(&text)
