@@ -17,6 +17,9 @@ use crate::context::Context;
 use crate::error::BuildError;
 use crate::{finish, overlay, pipeline};
 
+/// The configuration of initramfs-tools' update-initramfs(8).
+const UPDATE_INITRAMFS: &str = "etc/initramfs-tools/update-initramfs.conf";
+
 /// What a bootable image has beside its root.
 #[derive(Debug, Clone, Default)]
 pub struct BootFiles {
@@ -49,23 +52,31 @@ pub fn wants_initrd(config: &Config) -> bool {
 pub fn keep_kernel_hooks_away(tree: &mut Tree, epoch: Mtime) -> Result<(), BuildError> {
     // kernel-install and Debian's /etc/kernel/*.d run through it.
     let initramfs = "# mkgold: the initrd is made by the image build.\nupdate_initramfs=no\n";
-    let path = "etc/initramfs-tools/update-initramfs.conf";
-    finish::write(tree, path, 0o644, initramfs.into(), epoch)?;
+    if tree.lookup(&TreePath::literal(UPDATE_INITRAMFS)).is_none() {
+        finish::write(tree, UPDATE_INITRAMFS, 0o644, initramfs.into(), epoch)?;
+    }
     Ok(())
 }
 
-/// Takes back what [`keep_kernel_hooks_away`] did.
-fn let_kernel_hooks_back(tree: &mut Tree) {
-    let path = TreePath::literal("etc/initramfs-tools/update-initramfs.conf");
+/// Takes back what [`keep_kernel_hooks_away`] did: the package's conffile, which dpkg
+/// has put beside it, takes its place.
+fn let_kernel_hooks_back(tree: &mut Tree) -> Result<(), BuildError> {
+    let path = TreePath::literal(UPDATE_INITRAMFS);
     let ours = tree.read(&path, 4096).and_then(Result::ok).unwrap_or_default();
     if !ours.starts_with(b"# mkgold:") {
-        return;
+        return Ok(());
     }
     tree.remove(&path);
+    let shipped = TreePath::new(format!("{UPDATE_INITRAMFS}.dpkg-dist"))?;
+    if tree.contains(&shipped) {
+        tree.rename(&shipped, &path)?;
+        return Ok(());
+    }
     let dir = path.parent().expect("a file in a directory");
     if tree.children(&dir).next().is_none() {
         tree.remove(&dir);
     }
+    Ok(())
 }
 
 /// Makes what the ESP gets out of the finished tree, and tidies `/boot`.
@@ -76,7 +87,7 @@ pub fn make(
     userland: Option<Content>,
     artifacts: &Artifacts,
 ) -> Result<BootFiles, BuildError> {
-    let_kernel_hooks_back(tree);
+    let_kernel_hooks_back(tree)?;
     if !pipeline::is_bootable(config, tree) {
         return Ok(BootFiles::default());
     }
@@ -283,4 +294,31 @@ pub fn copy_source(tree: &Tree, boot: &BootFiles) -> Result<Tree, BuildError> {
         overlay::apply(&mut source, part, &TreePath::literal(target), &mut touched)?;
     }
     Ok(source)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_conffile_of_initramfs_tools_is_the_packages_in_the_end() {
+        let conf = TreePath::literal(UPDATE_INITRAMFS);
+        let read = |tree: &Tree| tree.read(&conf, 999).map(Result::unwrap);
+        let mut tree = Tree::new();
+        keep_kernel_hooks_away(&mut tree, Mtime::secs(1)).unwrap();
+        assert!(read(&tree).unwrap().ends_with(b"\nupdate_initramfs=no\n"));
+        let mut without = tree.clone();
+        let_kernel_hooks_back(&mut without).unwrap();
+        assert!(!without.contains(&TreePath::literal("etc/initramfs-tools")));
+        let beside = TreePath::literal("etc/initramfs-tools/update-initramfs.conf.dpkg-dist");
+        tree.write(&beside, 0o644, *b"shipped").unwrap();
+        let_kernel_hooks_back(&mut tree).unwrap();
+        assert_eq!(read(&tree).unwrap(), b"shipped");
+        assert!(!tree.contains(&beside));
+        // Somebody's own stays.
+        tree.write(&conf, 0o644, *b"own").unwrap();
+        keep_kernel_hooks_away(&mut tree, Mtime::secs(1)).unwrap();
+        let_kernel_hooks_back(&mut tree).unwrap();
+        assert_eq!(read(&tree).unwrap(), b"own");
+    }
 }

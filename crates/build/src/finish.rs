@@ -49,12 +49,8 @@ pub fn configure(
     if tree.contains(&TreePath::literal("usr/lib/systemd/systemd")) {
         let units = unit_dir(tree);
         preset::apply_all(tree, Scope::System, units, epoch)?;
-        preset::apply_all(
-            tree,
-            Scope::Global,
-            &units.replace("system/system", "system/user"),
-            epoch,
-        )?;
+        let user_units = units.replace("systemd/system", "systemd/user");
+        preset::apply_all(tree, Scope::Global, &user_units, epoch)?;
     }
     os::firstboot::apply(tree, &settings(config), &salt_seed(config), epoch)?;
     if config.system.autologin {
