@@ -40,6 +40,7 @@ pub mod resolve;
 pub mod scripts;
 pub mod sets;
 pub mod shell;
+pub mod sources;
 pub mod tools;
 pub mod unchanged;
 pub mod workdir;

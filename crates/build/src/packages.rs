@@ -10,7 +10,7 @@ use apt::cache::Cache;
 use apt::fetch::FetchOptions;
 use apt::keys::KeyRoots;
 use apt::pins::{Origin, Pins};
-use apt::sources::{DebianOptions, Source, SourceList};
+use apt::sources::{Source, SourceList};
 use apt::uri::Uri;
 use config::Config;
 use config::types::CacheOnly;
@@ -265,14 +265,7 @@ fn key(package: &LockedPackage) -> Key {
 
 fn default_sources(config: &Config, host: &Path) -> Result<Vec<Source>, BuildError> {
     let distribution = config.distribution.distribution.to_string();
-    let mut options = DebianOptions::default();
-    for repository in &config.distribution.repositories {
-        match repository.as_str() {
-            "backports" => options.backports = true,
-            "debug" => options.debug = true,
-            component => options.components.push(component.to_owned()),
-        }
-    }
+    let options = crate::sources::options(config);
     let uri = |text: &String| Uri::parse(text).map_err(|e| BuildError::Image(e.to_string()));
     let mirrors = match (&config.distribution.local_mirror, &config.distribution.mirror) {
         (Some(local), _) => {

@@ -23,6 +23,7 @@ use crate::packages::Archives;
 use crate::provenance::Trail;
 use crate::scripts::{Phase, Scripts};
 use crate::sets::Sets;
+use crate::sources::ImageSources;
 use crate::tools::{Runner, Tools};
 use crate::unchanged::Inputs;
 use crate::workdir::WorkDir;
@@ -83,14 +84,16 @@ pub fn build(
     scripts.run_without_tree(Phase::Sync)?;
     let mut clock = Clock::start();
     let store = Store::open(&options.cache)?;
-    if let Some(built) = unchanged(config, options, &store, &output_dir) {
+    let sources = ImageSources::of(config, &options.host_apt)?;
+    let inputs = || Inputs::of(config, &output_dir, &sources);
+    if let Some(built) = unchanged(inputs().filter(|_| !options.rebuild), &store) {
         return Ok(built);
     }
     refuse_existing(config, options, &output_dir)?;
     let archives = Archives::of(config, &store, &options.host_apt, options.fetch.clone())?;
     let lock = resolve::find(config, &archives, options, reporter)?;
     clock.lap("resolve");
-    let inputs = Inputs::of(config, &output_dir);
+    let before = inputs();
     let context = Context {
         store,
         reporter,
@@ -111,6 +114,7 @@ pub fn build(
         let initrd = initrd.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         Ok::<_, BuildError>((tree?, initrd?))
     })?;
+    let tree = sources.write(tree, &config.distribution.release, &context)?;
     clock.lap("install");
 
     let mut staging = Staging::begin(&output_dir)?;
@@ -137,8 +141,8 @@ pub fn build(
     clock.lap("image");
     let outputs = staging.publish()?;
     // Only what did not change while the build ran.
-    if let Some(inputs) = inputs.filter(|now| Inputs::of(config, &output_dir) == Some(*now)) {
-        inputs.remember(&context.store, &outputs, sets.count());
+    if let Some(before) = before.filter(|before| inputs() == Some(*before)) {
+        before.remember(&context.store, &outputs, sets.count());
     }
     Ok(Built {
         outputs,
@@ -150,14 +154,8 @@ pub fn build(
 }
 
 /// The outputs that are there, if a build would make the same.
-fn unchanged(
-    config: &Config,
-    options: &Options,
-    store: &Store,
-    output_dir: &Path,
-) -> Option<Built> {
-    let inputs = Inputs::of(config, output_dir).filter(|_| !options.rebuild)?;
-    let found = inputs.outputs(store)?;
+fn unchanged(inputs: Option<Inputs>, store: &Store) -> Option<Built> {
+    let found = inputs?.outputs(store)?;
     Some(Built {
         outputs: found.outputs,
         sealed: Vec::new(),

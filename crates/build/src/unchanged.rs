@@ -24,6 +24,7 @@ use serde::{Deserialize, Serialize};
 use store::{Key, KeyHasher, Store};
 
 use crate::resolve;
+use crate::sources::ImageSources;
 
 /// Kind of the objects.
 const KIND: &str = "built";
@@ -47,7 +48,7 @@ pub struct Inputs(Key);
 
 impl Inputs {
     /// Reads what goes in; `None` if that cannot be known.
-    pub fn of(config: &Config, output: &Path) -> Option<Inputs> {
+    pub fn of(config: &Config, output: &Path, sources: &ImageSources) -> Option<Inputs> {
         let scripts = &config.scripts;
         let lists = [&scripts.sync, &scripts.prepare, &scripts.build, &scripts.postinst];
         let more = [&scripts.finalize, &scripts.postoutput];
@@ -60,6 +61,7 @@ impl Inputs {
         add_stat(&mut hasher, &program);
         hasher.add(output.as_os_str().as_bytes());
         hasher.add(&serde_json::to_vec(config).expect("plain data serialises"));
+        hasher.add(format!("{sources:?}").as_bytes());
         let lock = std::fs::read(resolve::lock_path(&config.project.directory)).ok()?;
         hasher.add(&lock);
         let mut newest = UNIX_EPOCH;
@@ -178,7 +180,8 @@ mod tests {
             let request = config::Request { args: Vec::new() };
             let project = self.dir.path().join("p");
             let loaded = config::load(&project, &request, &facts).unwrap();
-            Inputs::of(&loaded.config, &self.dir.path().join("out"))
+            let sources = ImageSources::None(String::new());
+            Inputs::of(&loaded.config, &self.dir.path().join("out"), &sources)
         }
 
         fn image(&self) -> Vec<PathBuf> {

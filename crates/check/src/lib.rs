@@ -83,6 +83,8 @@ pub enum Fix {
     Uninitialize,
     /// Add a unit that makes SSH host keys on the first boot.
     AddHostKeyUnit,
+    /// Add a unit that makes the self-signed certificate on the first boot.
+    AddCertificateUnit,
     /// Add a drop-in that makes the unit part of the first boot.
     OrderFirstBoot,
     /// Nothing mkgold can do: the text of the rule says what a person can.
@@ -259,6 +261,7 @@ pub fn seal(
             }
             Fix::Uninitialize => os::machine_id::reset(tree, mtime)?,
             Fix::AddHostKeyUnit => rules::host_keys::add_unit(tree, mtime)?,
+            Fix::AddCertificateUnit => rules::snakeoil::add_unit(tree, mtime)?,
             Fix::OrderFirstBoot => rules::first_boot::order(tree, &finding.path, mtime)?,
         }
         changes.push(Change { rule, finding: finding.clone() });

@@ -82,7 +82,7 @@ const PLANTED: [(&str, Volume, &str, &str); 39] = [
     ("R7-iscsi", Volume::Root, "etc/iscsi/initiatorname.iscsi", "x"),
     ("R7-lvm", Volume::Root, "etc/lvm/archive/vg_0.vg", "x"),
     ("R7-cloud", Volume::Root, "var/lib/cloud/instances/i/x", "x"),
-    ("R7-keys", Volume::Root, "etc/ssl/private/ssl-cert-snakeoil.key", "x"),
+    ("R7-snakeoil", Volume::Root, "etc/ssl/private/ssl-cert-snakeoil.key", "x"),
     ("R7-udev", Volume::Root, "etc/udev/rules.d/70-persistent-net.rules", "x"),
     ("R7-account-backups", Volume::Root, "etc/shadow-", "x"),
     ("R7-spool", Volume::Root, "var/mail/root", "x"),

@@ -1,8 +1,9 @@
 //! Comparing two Trees, with a list of what differs.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
-use tree::{Kind, Node, Tree, TreePath};
+use tree::{InodeId, Kind, Node, Tree, TreePath};
 
 /// The largest file that is compared by content.
 const CONTENT_LIMIT: u64 = 1 << 30;
@@ -24,8 +25,53 @@ impl Aspects {
     pub const EXACT: Aspects = Aspects { owners: true, mtimes: false, xattrs: true };
 }
 
+/// In what two nodes differ.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum What {
+    /// Only the left tree has the path.
+    OnlyLeft,
+    /// Only the right tree has it.
+    OnlyRight,
+    /// File, directory, link …
+    Kind,
+    /// Permissions.
+    Mode,
+    /// User and group.
+    Owner,
+    /// Time of the last change.
+    Mtime,
+    /// Extended attributes.
+    Xattrs,
+    /// Which paths are one file.
+    Links,
+    /// Bytes of a file, target of a symbolic link, numbers of a device.
+    Content,
+}
+
+/// One difference.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Difference {
+    /// Where.
+    pub path: TreePath,
+    /// In what.
+    pub what: What,
+    /// In words.
+    pub text: String,
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.path, self.text)
+    }
+}
+
 /// Every difference as a line `PATH: what (left ≠ right)`, in path order.
 pub fn differences(left: &Tree, right: &Tree, aspects: Aspects) -> Vec<String> {
+    compare(left, right, aspects).iter().map(Difference::to_string).collect()
+}
+
+/// Every difference, in path order.
+pub fn compare(left: &Tree, right: &Tree, aspects: Aspects) -> Vec<Difference> {
     let mut paths: BTreeMap<&TreePath, (Option<&Node>, Option<&Node>)> = BTreeMap::new();
     for (path, _, node) in left.iter() {
         paths.entry(path).or_default().0 = Some(node);
@@ -33,44 +79,70 @@ pub fn differences(left: &Tree, right: &Tree, aspects: Aspects) -> Vec<String> {
     for (path, _, node) in right.iter() {
         paths.entry(path).or_default().1 = Some(node);
     }
-    let mut lines = Vec::new();
+    let groups = (groups(left), groups(right));
+    let mut found = Vec::new();
     for (path, pair) in paths {
-        match pair {
+        let what = match pair {
             (Some(l), Some(r)) => {
                 let mut what = node_differences(l, r, aspects);
-                let links = (left.links(path), right.links(path));
-                if !l.is_dir() && links.0 != links.1 {
-                    what.push(format!("links {} ≠ {}", links.0, links.1));
+                let twins = (twins(left, &groups.0, path), twins(right, &groups.1, path));
+                if !l.is_dir() && !r.is_dir() && twins.0 != twins.1 {
+                    let shown = [twins.0, twins.1].map(|paths| {
+                        paths.iter().map(|p| format!("{p}")).collect::<Vec<_>>().join(" = ")
+                    });
+                    what.push((What::Links, format!("links {} ≠ {}", shown[0], shown[1])));
                 }
-                lines.extend(what.into_iter().map(|w| format!("{path}: {w}")));
+                what
             }
-            (Some(_), None) => lines.push(format!("{path}: only left")),
-            (None, _) => lines.push(format!("{path}: only right")),
-        }
+            (Some(_), None) => vec![(What::OnlyLeft, "only left".to_owned())],
+            (None, _) => vec![(What::OnlyRight, "only right".to_owned())],
+        };
+        let new =
+            what.into_iter().map(|(what, text)| Difference { path: path.clone(), what, text });
+        found.extend(new);
     }
-    lines
+    found
 }
 
-fn node_differences(left: &Node, right: &Node, aspects: Aspects) -> Vec<String> {
+/// The names of every file that has several.
+fn groups(tree: &Tree) -> BTreeMap<InodeId, Vec<&TreePath>> {
+    let mut groups: BTreeMap<InodeId, Vec<&TreePath>> = BTreeMap::new();
+    for (path, id, node) in tree.iter() {
+        if !node.is_dir() && tree.links(path) > 1 {
+            groups.entry(id).or_default().push(path);
+        }
+    }
+    groups
+}
+
+fn twins<'a>(
+    tree: &Tree,
+    groups: &'a BTreeMap<InodeId, Vec<&'a TreePath>>,
+    path: &TreePath,
+) -> &'a [&'a TreePath] {
+    tree.inode_id(path).and_then(|id| groups.get(&id)).map_or(&[], Vec::as_slice)
+}
+
+fn node_differences(left: &Node, right: &Node, aspects: Aspects) -> Vec<(What, String)> {
     let mut what = Vec::new();
     let (l, r) = (&left.meta, &right.meta);
     let kinds = (left.kind.name(), right.kind.name());
     if kinds.0 != kinds.1 {
-        what.push(format!("kind {:?} ≠ {:?}", kinds.0, kinds.1));
+        what.push((What::Kind, format!("kind {:?} ≠ {:?}", kinds.0, kinds.1)));
     }
     if l.mode != r.mode && !matches!(left.kind, Kind::Symlink(_)) {
-        what.push(format!("mode {:o} ≠ {:o}", l.mode, r.mode));
+        what.push((What::Mode, format!("mode {:o} ≠ {:o}", l.mode, r.mode)));
     }
     if aspects.owners && (l.uid, l.gid) != (r.uid, r.gid) {
-        what.push(format!("owner {}:{} ≠ {}:{}", l.uid, l.gid, r.uid, r.gid));
+        what.push((What::Owner, format!("owner {}:{} ≠ {}:{}", l.uid, l.gid, r.uid, r.gid)));
     }
     if aspects.mtimes && !left.is_dir() && l.mtime != r.mtime {
-        what.push(format!("mtime {:?} ≠ {:?}", l.mtime, r.mtime));
+        what.push((What::Mtime, format!("mtime {:?} ≠ {:?}", l.mtime, r.mtime)));
     }
     if aspects.xattrs && l.xattrs != r.xattrs {
-        what.push(format!("xattrs {:?} ≠ {:?}", l.xattrs, r.xattrs));
+        what.push((What::Xattrs, format!("xattrs {:?} ≠ {:?}", l.xattrs, r.xattrs)));
     }
-    what.extend(kind_difference(&left.kind, &right.kind));
+    what.extend(kind_difference(&left.kind, &right.kind).map(|text| (What::Content, text)));
     what
 }
 
@@ -118,7 +190,7 @@ mod tests {
                 "/f: owner 0:0 ≠ 1:2",
                 "/f: content",
                 "/l: target x ≠ y",
-                "/same: links 2 ≠ 1",
+                "/same: links /same = /twin ≠ ",
                 "/twin: only left"
             ]
         );

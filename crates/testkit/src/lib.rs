@@ -5,4 +5,5 @@
 //! on the host). A test that needs one **fails** without it.
 
 pub mod compare;
+pub mod explained;
 pub mod oracle;

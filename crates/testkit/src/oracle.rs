@@ -25,6 +25,19 @@ exec chroot "$root" /usr/bin/env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C.
     TZ=UTC HOME=/root "$@"
 "#;
 
+// The same with the network: the host's resolv.conf, over the root's `/etc`. The host
+// name is that of mkgold's sandbox, for some packages' scripts write it down.
+const NETWORK: &str = r#"
+set -e
+echo localhost > /proc/sys/kernel/hostname
+mount -t tmpfs tmpfs "$1/run"
+mkdir "$1/run/upper" "$1/run/work"
+mount -t overlay overlay -o "lowerdir=$1/etc,upperdir=$1/run/upper,workdir=$1/run/work" "$1/etc"
+[ ! -e /etc/resolv.conf ] || cp -L --remove-destination /etc/resolv.conf "$1/etc/resolv.conf"
+mount --rbind /sys "$1/sys"
+mount -t tmpfs tmpfs "$1/tmp"
+"#;
+
 /// The root file system with the original tools. Panics, so that the test fails,
 /// if it is not there.
 pub fn root() -> PathBuf {
@@ -39,12 +52,21 @@ pub fn root() -> PathBuf {
 /// A command in the oracle root. The directories `binds` are visible inside under
 /// their own paths. Works as root and as an ordinary user.
 pub fn command(program: impl AsRef<OsStr>, binds: &[&Path]) -> Command {
+    enter(ENTER, program.as_ref(), binds)
+}
+
+/// As [`command`], but it finds hosts by name, has `/sys`, and a `/tmp` of its own.
+pub fn command_with_network(program: impl AsRef<OsStr>, binds: &[&Path]) -> Command {
+    enter(&format!("{NETWORK}{ENTER}"), program.as_ref(), binds)
+}
+
+fn enter(script: &str, program: &OsStr, binds: &[&Path]) -> Command {
     let mut command = Command::new("unshare");
-    command.arg("--mount").arg("--propagation=private");
+    command.args(["--mount", "--uts", "--propagation=private"]);
     if !rustix::process::geteuid().is_root() {
         command.args(["--user", "--map-root-user"]);
     }
-    command.args(["--", "/bin/sh", "-c", ENTER, "enter"]);
+    command.args(["--", "/bin/sh", "-c", script, "enter"]);
     command.arg(root()).arg(binds.len().to_string());
     command.args(binds.iter().map(|b| b.as_os_str()));
     command.arg(program);

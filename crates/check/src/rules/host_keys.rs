@@ -3,14 +3,13 @@
 use std::collections::BTreeSet;
 
 use os::units::{self, UnitFile};
-use tree::{Kind, Meta, Mtime, Node, Tree, TreePath};
+use tree::{Mtime, Tree, TreePath};
 
 use super::finding;
 use crate::{Fix, Outcome, Rule, Subject, Volume};
 
 /// The unit that [`add_unit`] makes.
 const UNIT: &str = "mkgold-ssh-host-keys.service";
-const UNIT_DIR: &str = "usr/lib/systemd/system";
 
 // Not ConditionFirstBoot=: a key that is missing is missing, whatever boot it is.
 // It is part of the first boot, so the boot is not complete before it (F2).
@@ -137,24 +136,7 @@ fn something_makes_keys(root: &Tree) -> bool {
     })
 }
 
-/// Adds a unit that makes missing keys, wanted statically so that no preset and
-/// no first boot has to enable it.
+/// Adds a unit that makes missing keys.
 pub fn add_unit(root: &mut Tree, mtime: Mtime) -> Result<(), os::OsError> {
-    let dir = TreePath::literal(UNIT_DIR);
-    root.make_dirs(&dir)?;
-    let put = |root: &mut Tree, path: String, meta: Meta, kind: Kind| {
-        let path = TreePath::new(path).map_err(tree::TreeError::from)?;
-        root.put(path, Node { meta: meta.at(mtime), kind })
-    };
-    let content = tree::Content::inline(UNIT_TEXT.as_bytes());
-    put(root, format!("{UNIT_DIR}/{UNIT}"), Meta::file(0o644), Kind::File(content))?;
-    let wants = format!("{UNIT_DIR}/multi-user.target.wants");
-    let wants_path = TreePath::new(&wants).map_err(tree::TreeError::from)?;
-    if !root.contains(&wants_path) {
-        root.make_dirs(&wants_path)?;
-        root.get_mut(&wants_path).expect("just made").meta.mtime = mtime;
-    }
-    let target = Kind::Symlink(format!("../{UNIT}").into_bytes().into());
-    put(root, format!("{wants}/{UNIT}"), Meta::symlink(), target)?;
-    Ok(())
+    super::add_unit(root, UNIT, UNIT_TEXT, "multi-user.target", mtime)
 }

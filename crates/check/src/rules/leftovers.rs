@@ -159,8 +159,6 @@ pub static TABLE: [Leftover; 25] = [
             "etc/krb5.keytab",
             "etc/wireguard/*.key",
             "var/lib/tailscale/*",
-            "etc/ssl/private/ssl-cert-snakeoil.key",
-            "etc/ssl/certs/ssl-cert-snakeoil.pem",
             "etc/salt/pki/",
             "var/lib/puppet/ssl/",
             "etc/puppetlabs/puppet/ssl/",
