@@ -2,6 +2,7 @@
 //! command nothing outside of the image's root is touched, the memory stays small,
 //! and the error names what is wrong and where it came from.
 
+#[path = "crafted/mod.rs"]
 mod common;
 
 use std::io::Write as _;
