@@ -5,5 +5,7 @@
 //! on the host). A test that needs one **fails** without it.
 
 pub mod compare;
+pub mod openpgp;
 pub mod oracle;
 pub mod privilege;
+pub mod server;

@@ -114,6 +114,7 @@ pub fn give_directories(dir: &Path, id: u32) {
 pub fn sums(dir: &Path) -> BTreeMap<String, String> {
     let mut names: Vec<PathBuf> =
         fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect();
+    names.retain(|path| path.is_file());
     names.sort();
     let sum = |path: &PathBuf| {
         let output = Command::new("sha256sum").arg(path).output().expect("sha256sum is essential");
