@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, SystemTime};
 
-use common::{cold_cache, give_directories, mkgold, open_dir, succeed, sums, write_project};
+use common::{cold_cache, fail, give_directories, mkgold, open_dir, succeed, sums, write_project};
 use testkit::privilege::{self, DOCKER, PODMAN};
 
 /// A user that no file of the host knows.
@@ -206,35 +206,56 @@ fn touch(project: &Path, days: u64) {
     }
 }
 
+/// A variant in a place of its own, ready to run.
+struct Place {
+    work: PathBuf,
+    cache: PathBuf,
+    output: PathBuf,
+    command: Command,
+}
+
+impl Place {
+    fn new(variant: &Variant, n: usize, locked: &Path, work: &Path) -> Place {
+        // Another path, of another length, each time.
+        let work = work.join(format!("{}{n}", "x".repeat(n + 1)));
+        let (project, cache) = (work.join("project"), work.join("cache"));
+        let output = work.join("output");
+        fs::create_dir_all(&project).unwrap();
+        copy(locked, &project);
+        touch(&project, n as u64);
+        cold_cache(locked, &cache);
+        fs::create_dir(&output).unwrap();
+        for dir in [&cache, &output] {
+            variant.owner.iter().for_each(|id| give_directories(dir, *id));
+        }
+        let program = work.join("mkgold");
+        fs::copy(mkgold(), &program).unwrap();
+        let mut command = common::command(&program, &project, &cache, &output);
+        command.args(variant.arguments);
+        command.args(["--locked", "--offline", "--json", "--force", "build"]);
+        (variant.rights)(&mut command, &work);
+        Place { work, cache, output, command }
+    }
+
+    fn finish(self, name: &str) {
+        nothing_left(&self.cache, &self.output, name);
+        if std::env::var_os("MKGOLD_KEEP").is_none() {
+            fs::remove_dir_all(&self.work).unwrap();
+        }
+    }
+}
+
 /// Builds one variant; the sums of its outputs.
 fn build(variant: &Variant, n: usize, locked: &Path, work: &Path) -> BTreeMap<String, String> {
-    // Another path, of another length, each time.
-    let work = work.join(format!("{}{n}", "x".repeat(n + 1)));
-    let (project, cache, output) = (work.join("project"), work.join("cache"), work.join("output"));
-    fs::create_dir_all(&project).unwrap();
-    copy(locked, &project);
-    touch(&project, n as u64);
-    cold_cache(locked, &cache);
-    fs::create_dir(&output).unwrap();
-    for dir in [&cache, &output] {
-        variant.owner.iter().for_each(|id| give_directories(dir, *id));
-    }
-    let program = work.join("mkgold");
-    fs::copy(mkgold(), &program).unwrap();
-    let mut command = common::command(&program, &project, &cache, &output);
-    command.args(variant.arguments).args(["--locked", "--offline", "--json", "--force", "build"]);
-    (variant.rights)(&mut command, &work);
+    let mut place = Place::new(variant, n, locked, work);
     let start = SystemTime::now();
-    let said = succeed(&mut command);
+    let said = succeed(&mut place.command);
     let mode = said.lines().last().unwrap_or_default().to_owned();
     let expected = format!("\"privilege\":\"{}", variant.mode);
     assert!(mode.contains(&expected), "{}: not {expected}: {mode}", variant.name);
     println!("{}: {:.1} s", variant.name, start.elapsed().unwrap_or_default().as_secs_f64());
-    let sums = sums(&output);
-    nothing_left(&cache, &output, variant.name);
-    if std::env::var_os("MKGOLD_KEEP").is_none() {
-        fs::remove_dir_all(&work).unwrap();
-    }
+    let sums = sums(&place.output);
+    place.finish(variant.name);
     sums
 }
 
@@ -276,4 +297,86 @@ fn an_image_is_the_same_whoever_builds_it() {
             Some((name, there)) => assert_eq!(sums, *there, "{} against {name}", variant.name),
         }
     }
+}
+
+/// On the host's root, with the image at `$BUILDROOT`: where nothing can be mounted that
+/// is refused, with what to do.
+const HOST_SCRIPT: &str = r#"#!/bin/sh
+set -eu
+umask >"$BUILDROOT/srv/umask"
+cd "$BUILDROOT/srv"
+echo a >a; chown 1234:5678 a; chmod 6755 a; stat -c '%u %g %a' a >a.stat
+mknod node b 7 1; ln -s a link; chown -h 3:4 link
+mkosi-chroot sh -c 'id >/srv/id; chown daemon:adm /srv/id; cp -a /srv/a /srv/copy'
+"#;
+
+const SMALL: &str = "\
+[Distribution]
+Distribution=debian
+Release=trixie
+[Output]
+Format=tar
+ImageId=host
+[Content]
+Bootable=no
+WithDocs=no
+";
+
+#[test]
+#[ignore = "campaign: builds a tree in every way there is"]
+fn scripts_of_the_host_do_the_same_or_are_refused() {
+    let work = open_dir();
+    let locked = work.path().join("locked");
+    let scripts = [("mkosi.conf", SMALL), ("mkosi.finalize", HOST_SCRIPT)];
+    write_project(&locked, &scripts);
+    common::lock(&locked);
+    let mut first: Option<(&str, BTreeMap<String, String>)> = None;
+    for (n, variant) in variants().iter().enumerate() {
+        if variant.mode == "root-no-mount" {
+            let mut place = Place::new(variant, n, &locked, work.path());
+            let said = fail(&mut place.command, 1);
+            assert!(said.contains("not possible without mounting"), "{said}");
+            assert!(said.contains("--privileged"), "{said}");
+            place.finish(variant.name);
+            println!("{}: refused: {}", variant.name, said.lines().last().unwrap_or_default());
+            continue;
+        }
+        let sums = build(variant, n, &locked, work.path());
+        match &first {
+            None => first = Some((variant.name, sums)),
+            Some((name, there)) => assert_eq!(sums, *there, "{} against {name}", variant.name),
+        }
+    }
+}
+
+#[test]
+#[ignore = "campaign: takes rights away"]
+fn where_nothing_works_the_error_says_what_to_change() {
+    let work = open_dir();
+    write_project(work.path(), &[("mkosi.conf", SMALL)]);
+    fs::copy(mkgold(), work.path().join("mkgold")).unwrap();
+    let try_as = |rights: &dyn Fn(&mut Command)| {
+        let at = |name: &str| work.path().join(name);
+        let mut command = common::command(&at("mkgold"), work.path(), &at("cache"), &at("output"));
+        command.args(["--offline", "build"]);
+        rights(&mut command);
+        fail(&mut command, 1)
+    };
+    if !privilege::is_root() {
+        let said = try_as(&privilege::without_namespaces);
+        assert!(said.contains("seccomp profile forbids it"), "{said}");
+        println!("NOT TESTED: root without capabilities: the test does not run as root");
+        return;
+    }
+    let said = try_as(&|command| {
+        command.uid(USER).gid(USER);
+        privilege::without_namespaces(command);
+    });
+    assert!(said.contains("seccomp profile forbids it"), "{said}");
+    assert!(said.contains("--security-opt seccomp=unconfined"), "{said}");
+    println!("user without namespaces: {said}");
+    let said = try_as(&|command| privilege::as_container(command, &[0, 1, 3, 4, 6, 7]));
+    assert!(said.contains("CAP_FSETID, CAP_SYS_CHROOT missing"), "{said}");
+    assert!(said.contains("--cap-add"), "{said}");
+    println!("root without capabilities: {said}");
 }

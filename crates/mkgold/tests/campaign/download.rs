@@ -33,6 +33,8 @@ struct Ground {
     cert: sequoia_openpgp::Cert,
     packages: Vec<Package>,
     work: tempfile::TempDir,
+    /// When the test began: what is offered does not change while it runs.
+    now: SystemTime,
     expected: BTreeMap<String, String>,
     /// Messages that do not say what is wrong.
     unclear: RefCell<Vec<String>>,
@@ -55,7 +57,9 @@ impl Ground {
         let packages = lock.split("[[package]]").skip(1).map(|block| offer(&server, block));
         let packages: Vec<Package> = packages.collect();
         let cert = openpgp::key(SystemTime::now() - 30 * DAY, None);
+        let now = SystemTime::now();
         let mut ground = Ground {
+            now,
             server,
             cert,
             packages,
@@ -90,7 +94,7 @@ impl Ground {
 
     fn release(&self, days: u32, fields: &str) -> String {
         let date = |ago: Duration| {
-            let time = jiff::Timestamp::try_from(SystemTime::now() - ago).unwrap();
+            let time = jiff::Timestamp::try_from(self.now - ago).unwrap();
             time.strftime("%a, %d %b %Y %H:%M:%S UTC").to_string()
         };
         let index = self.index();
