@@ -19,6 +19,7 @@ const TASKS: &[Task] = &[
     ("oracles", "build the root file system with the original tools", rings::oracles),
     ("oracle", "comparisons with the original tools (long; not in CI)", rings::oracle),
     ("boot", "build real images and boot them in QEMU", rings::boot),
+    ("campaign", "kill builds, fill disks, break archives, change rights (long)", rings::campaign),
 ];
 
 fn main() -> ExitCode {

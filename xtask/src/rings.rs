@@ -98,3 +98,13 @@ pub fn boot() -> Result<(), String> {
     test.args(["--", "--ignored", "--nocapture", "--test-threads=1"]);
     run(test.env("MKGOLD_ORACLE", oracle_root()).env("MKGOLD_BINARY", mkgold))
 }
+
+/// What is too long for CI: every way to build, and everything that goes wrong. Prints
+/// the figures of docs/campaigns.md. As root it covers more.
+pub fn campaign() -> Result<(), String> {
+    let mkgold = mkgold()?;
+    let mut test = cargo(&["test", "--package", "mkgold", "--release"]);
+    test.args(["--test", "privileges", "--test", "campaign"]);
+    test.args(["--", "--ignored", "--nocapture", "--test-threads=1"]);
+    run(test.env("MKGOLD_BINARY", mkgold))
+}

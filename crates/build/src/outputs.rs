@@ -9,6 +9,8 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::workdir;
+
 /// Prefix of staging directories.
 const PREFIX: &str = ".mkgold-staging-";
 
@@ -45,11 +47,10 @@ impl Staging {
     /// Begins in the directory `output`, which is made if it is missing.
     pub fn begin(output: &Path) -> Result<Staging, OutputError> {
         fs::create_dir_all(output).map_err(io_error("make the output directory", output))?;
-        remove_abandoned(output)?;
-        let dir = output.join(format!("{PREFIX}{}", std::process::id()));
-        fs::create_dir(&dir).map_err(io_error("make the staging directory", &dir))?;
-        let lock = File::open(&dir).map_err(io_error("open", &dir))?;
-        lock.lock().map_err(io_error("lock", &dir))?;
+        remove_abandoned(output);
+        let name = format!("{PREFIX}{}", std::process::id());
+        let made = workdir::create_locked(output, &name);
+        let (dir, lock) = made.map_err(io_error("make a staging directory in", output))?;
         Ok(Staging { output: output.to_owned(), dir, finished: Vec::new(), _lock: lock })
     }
 
@@ -147,20 +148,14 @@ impl Drop for Staging {
     }
 }
 
-fn remove_abandoned(output: &Path) -> Result<(), OutputError> {
-    let entries = fs::read_dir(output).map_err(io_error("list", output))?;
-    for entry in entries.flatten() {
-        if !entry.file_name().to_string_lossy().starts_with(PREFIX) {
-            continue;
-        }
-        let path = entry.path();
-        let abandoned = File::open(&path).is_ok_and(|f| f.try_lock().is_ok());
-        if abandoned {
-            fs::remove_dir_all(&path)
-                .map_err(io_error("remove what a killed build left", &path))?;
+/// Removes what killed builds left. Best effort: what cannot be removed is somebody
+/// else's, or tried again.
+pub(crate) fn remove_abandoned(output: &Path) {
+    for entry in fs::read_dir(output).into_iter().flatten().flatten() {
+        if entry.file_name().to_string_lossy().starts_with(PREFIX) {
+            workdir::remove_if_abandoned(&entry.path());
         }
     }
-    Ok(())
 }
 
 #[cfg(test)]

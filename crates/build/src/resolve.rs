@@ -2,6 +2,7 @@
 //! that differs from it as little as it can.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use config::Config;
@@ -14,9 +15,11 @@ use crate::boot_files;
 use crate::error::BuildError;
 use crate::initrd;
 use crate::lock::{Lock, Set};
+use crate::outputs::io_error;
 use crate::packages::Archives;
 use crate::pipeline::Options;
 use crate::tools;
+use crate::workdir::same_file;
 
 /// Where the lock is.
 pub fn lock_path(project: &Path) -> PathBuf {
@@ -172,16 +175,65 @@ pub fn renew(
     resolve(config, &archives, options, reporter, keep)
 }
 
+/// Where a lock is written before it gets its name.
+fn temporary(lock: &Path) -> PathBuf {
+    lock.with_extension("lock.tmp")
+}
+
 /// Writes the lock by rename.
 pub fn write(path: &Path, lock: &Lock) -> Result<(), BuildError> {
-    let temporary = path.with_extension(format!("lock.{}.tmp", std::process::id()));
-    let written = std::fs::write(&temporary, lock.to_text())
-        .map_err(crate::outputs::io_error("write", &temporary))
-        .and_then(|()| {
-            std::fs::rename(&temporary, path).map_err(crate::outputs::io_error("rename to", path))
-        });
+    let temporary = temporary(path);
+    let mut file = claim(&temporary).map_err(io_error("write", &temporary))?;
+    let written = std::io::Write::write_all(&mut file, lock.to_text().as_bytes())
+        .map_err(io_error("write", &temporary))
+        .and_then(|()| std::fs::rename(&temporary, path).map_err(io_error("rename to", path)));
     if written.is_err() {
         let _ = std::fs::remove_file(&temporary);
     }
     Ok(written?)
+}
+
+/// The file, empty, for this process alone: builds of one project take turns.
+fn claim(path: &Path) -> std::io::Result<File> {
+    loop {
+        let mut options = File::options();
+        let file = options.write(true).create(true).truncate(false).open(path)?;
+        file.lock()?;
+        // Whoever had it gave it its name, or took it away.
+        let ours = file.metadata()?;
+        if std::fs::metadata(path).is_ok_and(|there| same_file(&there, &ours)) {
+            file.set_len(0)?;
+            return Ok(file);
+        }
+    }
+}
+
+/// Removes what a killed build left beside a lock.
+pub(crate) fn remove_abandoned(project: &Path) {
+    let path = temporary(&lock_path(project));
+    if File::open(&path).is_ok_and(|file| file.try_lock().is_ok()) {
+        let _ = std::fs::remove_file(&path);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_appears_whole_and_leaves_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = lock_path(dir.path());
+        std::fs::write(temporary(&path), "left by a killed build, longer than a lock").unwrap();
+        let lock = Lock::new("amd64");
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| (0..20).for_each(|_| write(&path, &lock).unwrap()));
+            }
+        });
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), lock.to_text());
+        std::fs::write(temporary(&path), "left again").unwrap();
+        remove_abandoned(dir.path());
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
 }

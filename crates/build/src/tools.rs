@@ -30,6 +30,7 @@ use crate::context::Context;
 use crate::error::BuildError;
 use crate::install::{Install, usr_merge};
 use crate::lock::{Lock, LockedPackage, Set};
+use crate::outputs::io_error;
 use crate::packages::{Archives, Offer};
 use crate::pipeline::Options;
 
@@ -165,6 +166,8 @@ pub fn choose(
 pub struct Tools {
     /// The directory; the tools' `/`.
     root: PathBuf,
+    /// Held so that nobody removes the directory (`Store::collect`).
+    _lock: std::fs::File,
 }
 
 impl Tools {
@@ -205,23 +208,38 @@ impl Tools {
             hasher.add(&package.id().0);
         });
         let target = context.store.root().join(TREES).join(hasher.finish().to_string());
-        if target.join("root").exists() {
-            return Ok(Tools { root: target.join("root") });
+        loop {
+            if let Some(tools) = Tools::there(&target)? {
+                return Ok(tools);
+            }
+            let step = context.reporter.step("tools", "lay out", None, report::Unit::Items);
+            let tree = tree(packages, context)?;
+            let dir = context.workdir("tools");
+            Workspace::create(&dir, &tree, &context.privilege)?;
+            let parent = target.parent().expect("a directory below the cache");
+            std::fs::create_dir_all(parent).map_err(io_error("make", parent))?;
+            match std::fs::rename(&dir, &target) {
+                Ok(()) => {}
+                // Another process was faster.
+                Err(_) if target.join("root").exists() => sandbox::remove_dir(&dir)?,
+                Err(e) => return Err(io_error("rename to", &target)(e).into()),
+            }
+            step.done();
         }
-        let step = context.reporter.step("tools", "lay out", None, report::Unit::Items);
-        let tree = tree(packages, context)?;
-        let dir = context.workdir("tools");
-        Workspace::create(&dir, &tree, &context.privilege)?;
-        let parent = target.parent().expect("a directory below the cache");
-        std::fs::create_dir_all(parent).map_err(crate::outputs::io_error("make", parent))?;
-        match std::fs::rename(&dir, &target) {
-            Ok(()) => {}
-            // Another process was faster.
-            Err(_) if target.join("root").exists() => sandbox::remove_dir(&dir)?,
-            Err(e) => return Err(crate::outputs::io_error("rename to", &target)(e).into()),
-        }
-        step.done();
-        Ok(Tools { root: target.join("root") })
+    }
+
+    /// What lies at `dir`, if it is there.
+    fn there(dir: &Path) -> Result<Option<Tools>, BuildError> {
+        let lock = match std::fs::File::open(dir) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            other => other.map_err(io_error("open", dir))?,
+        };
+        lock.lock_shared().map_err(io_error("lock", dir))?;
+        // Best effort: a cache of somebody else serves, too.
+        let _ = lock.set_modified(std::time::SystemTime::now());
+        let root = dir.join("root");
+        // It may have been removed before it was locked.
+        Ok(root.exists().then_some(Tools { root, _lock: lock }))
     }
 
     /// The tools' `/`.

@@ -42,8 +42,8 @@ impl WorkDir {
         fs::create_dir_all(&parent).map_err(io_error("make the directory", &parent))?;
         let parent = parent.canonicalize().map_err(io_error("resolve", &parent))?;
         remove_abandoned(&parent);
-        let disk = parent.join(std::process::id().to_string());
-        let lock = create_locked(&disk).map_err(io_error("make the directory", &disk))?;
+        let made = create_locked(&parent, &std::process::id().to_string());
+        let (disk, lock) = made.map_err(io_error("make a directory in", &parent))?;
         Ok(WorkDir { disk, memory: None, _lock: lock })
     }
 
@@ -69,37 +69,64 @@ impl Drop for WorkDir {
     }
 }
 
-/// A directory and its lock. Somebody who cleans up may take it away between the
-/// two steps: then it is made again.
-fn create_locked(dir: &Path) -> io::Result<File> {
-    loop {
-        fs::create_dir_all(dir)?;
-        let lock = match File::open(dir) {
+/// Makes a directory called `name`, or like that, that no living process has, and its
+/// lock. Somebody who cleans up may take it away between the two steps, and a process of
+/// another container may have the same number: then it gets another name.
+pub(crate) fn create_locked(parent: &Path, name: &str) -> io::Result<(PathBuf, File)> {
+    for n in 0u32.. {
+        let dir = match n {
+            0 => parent.join(name),
+            n => parent.join(format!("{name}-{n}")),
+        };
+        match fs::create_dir(&dir) {
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => continue,
+            other => other?,
+        }
+        let lock = match File::open(&dir) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
             other => other?,
         };
-        lock.lock()?;
-        let (ours, there) = (lock.metadata()?, fs::metadata(dir));
-        if there.is_ok_and(|there| same_file(&ours, &there)) {
-            return Ok(lock);
+        let (locked, ours) = (lock.try_lock().is_ok(), lock.metadata()?);
+        if locked && fs::metadata(&dir).is_ok_and(|there| same_file(&ours, &there)) {
+            return Ok((dir, lock));
         }
     }
+    Err(io::Error::from(io::ErrorKind::AlreadyExists))
 }
 
-fn same_file(a: &fs::Metadata, b: &fs::Metadata) -> bool {
+/// Whether both are of one file.
+pub(crate) fn same_file(a: &fs::Metadata, b: &fs::Metadata) -> bool {
     use std::os::unix::fs::MetadataExt;
     (a.dev(), a.ino()) == (b.dev(), b.ino())
 }
 
-/// Best effort: what cannot be removed now is somebody else's, or tried again.
+/// Removes what killed builds left below `parent`. Best effort: what cannot be removed
+/// now is somebody else's, or tried again.
 fn remove_abandoned(parent: &Path) {
     for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
-        let path = entry.path();
-        // The lock is held until the directory is gone.
-        let Ok(dir) = File::open(&path) else { continue };
-        if dir.try_lock().is_ok() {
-            let _ = sandbox::remove_dir(&path);
-        }
+        remove_if_abandoned(&entry.path());
+    }
+}
+
+/// Removes a directory that nobody has locked.
+pub(crate) fn remove_if_abandoned(path: &Path) {
+    // The lock is held until the directory is gone.
+    let Ok(dir) = File::open(path) else { return };
+    if dir.try_lock().is_ok() {
+        let _ = sandbox::remove_dir(path);
+    }
+}
+
+/// Removes what the builds of dead processes left in a cache, in a directory of outputs
+/// and beside a lock: everything but downloads, which are taken up again.
+pub fn remove_litter(cache: &Path, output: &Path, project: &Path) {
+    remove_abandoned(&cache.join("work"));
+    crate::outputs::remove_abandoned(output);
+    crate::resolve::remove_abandoned(project);
+    if cache.is_dir()
+        && let Ok(store) = store::Store::open(cache)
+    {
+        let _ = store.remove_abandoned();
     }
 }
 
@@ -116,8 +143,7 @@ mod tests {
 
     fn work_dir(cache: &Path) -> WorkDir {
         fs::create_dir_all(cache.join("work")).unwrap();
-        let disk = cache.join("work").join("me");
-        let lock = create_locked(&disk).unwrap();
+        let (disk, lock) = create_locked(&cache.join("work"), "me").unwrap();
         WorkDir { disk, memory: None, _lock: lock }
     }
 
@@ -134,6 +160,27 @@ mod tests {
         let disk = living.disk.clone();
         drop(living);
         assert!(!disk.exists());
+    }
+
+    #[test]
+    fn many_that_begin_and_clean_up_all_get_a_directory_of_their_own() {
+        let parent = tempfile::tempdir().unwrap();
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    for _ in 0..100 {
+                        remove_abandoned(parent.path());
+                        let (dir, lock) = create_locked(parent.path(), "me").unwrap();
+                        fs::create_dir(dir.join("root")).unwrap();
+                        remove_abandoned(parent.path());
+                        assert!(dir.join("root").exists(), "it is locked");
+                        drop(lock);
+                    }
+                });
+            }
+        });
+        remove_abandoned(parent.path());
+        assert_eq!(fs::read_dir(parent.path()).unwrap().count(), 0);
     }
 
     #[test]

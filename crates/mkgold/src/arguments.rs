@@ -108,7 +108,9 @@ pub fn command() -> Command {
         .version(env!("CARGO_PKG_VERSION"))
         .about("Builds golden OS images: one image, many machines, each with its own identity")
         .after_help(format!(
-            "Verbs:\n{verbs}\nSettings have mkosi's names: see `mkgold documentation`."
+            "Verbs:\n{verbs}\nSettings have mkosi's names: see `mkgold documentation`.\n\n\
+             Exit codes: 0 done; 1 it failed; 2 the command line or the configuration is wrong; \
+             3 --verify found a difference."
         ))
         .arg(
             Arg::new("verb")

@@ -5,7 +5,8 @@
 //!
 //! Exit codes: 0 done; 1 it failed (the message says why and what to do); 2 the
 //! command line or the configuration is wrong; 3 `build --verify` found a difference.
-//! `vm` and `shell` end with the exit code of what they run (QEMU, the command).
+//! What a signal ends ends by that signal, after it has cleaned up (137: the kernel killed
+//! the work, for want of memory). `vm` and `shell` end with the exit code of what they run (QEMU, the command).
 
 mod arguments;
 mod verbs;

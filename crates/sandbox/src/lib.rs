@@ -20,6 +20,7 @@ mod command;
 mod confined;
 mod elf;
 mod error;
+mod guard;
 mod idmap;
 mod ledger;
 mod memory;
@@ -33,6 +34,7 @@ mod workspace;
 
 pub use command::{Bind, Command, Inject, Input, Root, Stdin, Stdout};
 pub use error::{Error, Failure, Status};
+pub use guard::{Ended, ends_with_us, guarded};
 pub use memory::Memory;
 pub use privilege::{Mode, Privilege, PrivilegeError, enter};
 pub use run::Output;

@@ -10,7 +10,10 @@
 //! Guarantees: an object that is there is complete (written to a temporary name,
 //! then renamed); two writers of one key both succeed, the later rename wins with
 //! equal bytes; a writer that was killed leaves only a file below `tmp/`, which
-//! [`Store::collect`] removes once nobody holds its lock.
+//! [`Store::remove_abandoned`] removes once nobody holds its lock.
+//!
+//! A caller may keep directories here too, as `<root>/<kind>/<key in hex>`, which it locks
+//! while it uses them: [`Store::collect`] knows them.
 
 pub mod codec;
 #[doc(hidden)]
@@ -58,6 +61,9 @@ impl StoreError {
     }
 }
 
+/// Where objects are written.
+const TMP: &str = "tmp";
+
 /// A kind of object: a directory name, chosen by the crate that makes them.
 pub type Kind = &'static str;
 
@@ -71,7 +77,7 @@ pub struct Store {
 impl Store {
     /// Opens the store at `root`, making the directory if it is not there.
     pub fn open(root: &Path) -> Result<Store, StoreError> {
-        let tmp = root.join("tmp");
+        let tmp = root.join(TMP);
         fs::create_dir_all(&tmp).map_err(StoreError::io("make the cache directory", &tmp))?;
         let root = root.canonicalize().map_err(StoreError::io("resolve", root))?;
         Ok(Store { root: Arc::new(root) })
@@ -122,24 +128,22 @@ impl Store {
     /// [`Pending::commit`]; dropped without it, the file is removed.
     pub fn create(&self, kind: Kind) -> Result<Pending, StoreError> {
         static COUNTER: AtomicU64 = AtomicU64::new(0);
-        let n = COUNTER.fetch_add(1, Ordering::Relaxed);
-        let path = self.root.join("tmp").join(format!("{kind}.{}.{n}", std::process::id()));
-        // A leftover of a killed process with the same number: ours to take.
-        match fs::remove_file(&path) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => {
-                return Err(StoreError::io("remove", &path)(e));
+        loop {
+            let n = COUNTER.fetch_add(1, Ordering::Relaxed);
+            let path = self.root.join(TMP).join(format!("{kind}.{}.{n}", std::process::id()));
+            let mut options = OpenOptions::new();
+            let file = match options.read(true).write(true).create_new(true).open(&path) {
+                // Another process of this number: one of another container, or a dead one.
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => continue,
+                other => other.map_err(StoreError::io("create", &path))?,
+            };
+            // The lock says "a living process writes here" to those who clean up. One of
+            // them may have been quicker.
+            file.lock_shared().map_err(StoreError::io("lock", &path))?;
+            if gc::is_current(&file, &path) {
+                return Ok(Pending { store: self.clone(), kind, path, file: Some(file) });
             }
-            _ => {}
         }
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create_new(true)
-            .open(&path)
-            .map_err(StoreError::io("create", &path))?;
-        // The lock says "a living process writes here" to `collect`.
-        file.lock_shared().map_err(StoreError::io("lock", &path))?;
-        Ok(Pending { store: self.clone(), kind, path, file: Some(file) })
     }
 
     /// Stores `bytes` under `key`.

@@ -6,4 +6,7 @@
 
 pub mod compare;
 pub mod explained;
+pub mod openpgp;
 pub mod oracle;
+pub mod privilege;
+pub mod server;

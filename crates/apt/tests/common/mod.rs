@@ -1,8 +1,6 @@
 //! A signed archive on a loopback server that misbehaves on request.
 #![allow(dead_code, reason = "each test file uses a part")]
 
-pub mod server;
-
 use std::io::Write;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -11,13 +9,12 @@ use apt::fetch::FetchOptions;
 use apt::keys::KeyRoots;
 use apt::sources::{Keyring, SignedBy, Source};
 use apt::{Cache, Uri};
-use sequoia_openpgp as pgp;
-use sequoia_openpgp::cert::prelude::*;
-use sequoia_openpgp::policy::StandardPolicy;
-use sequoia_openpgp::serialize::SerializeInto;
-use sequoia_openpgp::serialize::stream::{Armorer, Message, Signer};
+use sequoia_openpgp::Cert;
 use server::Server;
 use store::Key;
+use testkit::openpgp;
+pub use testkit::openpgp::armored;
+pub use testkit::server;
 
 /// The time of the tests: 2026-01-10.
 pub const NOW: i64 = 1_768_003_200;
@@ -29,45 +26,15 @@ pub fn time(seconds: i64) -> SystemTime {
 
 /// A key pair made ten days before `NOW`.
 pub fn key(valid_days: Option<u64>) -> Cert {
-    let validity = valid_days.map(|days| Duration::from_secs(days * 86_400));
-    let (cert, _) = CertBuilder::new()
-        .add_userid("Archive <archive@example.org>")
-        .set_creation_time(time(NOW - 10 * DAY))
-        .set_validity_period(validity)
-        .add_signing_subkey()
-        .generate()
-        .unwrap();
-    cert
-}
-
-pub fn armored(cert: &Cert) -> String {
-    String::from_utf8(cert.armored().to_vec().unwrap()).unwrap()
-}
-
-fn signing_key(cert: &Cert, at: i64) -> pgp::crypto::KeyPair {
-    let policy = StandardPolicy::at(time(at));
-    let valid = cert.with_policy(&policy, time(at)).unwrap();
-    let key = valid.keys().secret().for_signing().next().unwrap();
-    key.key().clone().into_keypair().unwrap()
+    openpgp::key(time(NOW - 10 * DAY), valid_days)
 }
 
 pub fn clear_sign(cert: &Cert, text: &str, at: i64) -> Vec<u8> {
-    let mut out = Vec::new();
-    let signer = Signer::new(Message::new(&mut out), signing_key(cert, at)).unwrap();
-    let mut message = signer.cleartext().creation_time(time(at)).build().unwrap();
-    message.write_all(text.as_bytes()).unwrap();
-    message.finalize().unwrap();
-    out
+    openpgp::clear_sign(cert, text, time(at))
 }
 
 pub fn detach_sign(cert: &Cert, text: &str, at: i64) -> Vec<u8> {
-    let mut out = Vec::new();
-    let armor = Armorer::new(Message::new(&mut out)).kind(pgp::armor::Kind::Signature);
-    let signer = Signer::new(armor.build().unwrap(), signing_key(cert, at)).unwrap();
-    let mut message = signer.detached().creation_time(time(at)).build().unwrap();
-    message.write_all(text.as_bytes()).unwrap();
-    message.finalize().unwrap();
-    out
+    openpgp::detach_sign(cert, text, time(at))
 }
 
 /// Bytes that are not all the same.

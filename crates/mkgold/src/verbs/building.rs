@@ -6,32 +6,28 @@ use std::time::Instant;
 use build::Built;
 use build::pipeline;
 
-use super::{Failure, Outcome, enter, load, options, print, warn};
+use super::{Failure, Outcome, guarded, print};
 use crate::arguments::Arguments;
-use crate::view::View;
 
 /// Builds the image.
 pub fn run(arguments: &Arguments) -> Outcome {
-    let loaded = load(arguments)?;
-    let privilege = enter(arguments)?;
-    let options = options(arguments, &loaded, privilege)?;
-    let view = View::new(arguments.json);
-    warn(&loaded, &view);
-    let start = Instant::now();
-    let result = pipeline::build(&loaded.config, &options, &view);
-    match result {
-        Ok(built) => done(arguments, &built, start),
-        Err(error) => Err(Failure::Work(Box::new(error), view.tail())),
-    }
+    guarded(arguments, |loaded, options, view| {
+        let start = Instant::now();
+        match pipeline::build(&loaded.config, &options, view) {
+            Ok(built) => done(arguments, &built, options.privilege.mode(), start),
+            Err(error) => Err(Failure::Work(Box::new(error), view.tail())),
+        }
+    })
 }
 
-fn done(arguments: &Arguments, built: &Built, start: Instant) -> Outcome {
+fn done(arguments: &Arguments, built: &Built, mode: sandbox::Mode, start: Instant) -> Outcome {
     if arguments.json {
         let times: BTreeMap<_, _> =
             built.times.iter().map(|(name, time)| (*name, time.as_secs_f64())).collect();
         let line = serde_json::json!({
             "event": "built", "outputs": built.outputs, "packages": built.packages,
             "sealed": built.sealed.len(), "seconds": times, "unchanged": built.unchanged,
+            "privilege": mode.name(),
         });
         return print(&line.to_string());
     }

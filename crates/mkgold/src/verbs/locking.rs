@@ -4,33 +4,31 @@ use build::BuildError;
 use build::lock::Lock;
 use build::resolve::{self, Keep};
 
-use super::{Failure, Outcome, enter, load, options, print, warn};
+use super::{Failure, Outcome, guarded, print};
 use crate::arguments::Arguments;
-use crate::view::View;
 
 /// Writes the lock, or renews it.
 pub fn run(arguments: &Arguments) -> Outcome {
-    let loaded = load(arguments)?;
-    let view = View::new(arguments.json);
-    warn(&loaded, &view);
-    let path = resolve::lock_path(&loaded.config.project.directory);
-    let names: Vec<String> =
-        arguments.rest.iter().map(|name| name.to_string_lossy().into_owned()).collect();
-    let there = Lock::read(&path).map_err(BuildError::from)?;
-    let keep = match &there {
-        Some(_) if !arguments.update => {
-            return Err(Failure::Usage(format!("{} exists; --update renews it", path.display())));
-        }
-        Some(lock) if !names.is_empty() => {
-            refuse_unlocked(lock, &names)?;
-            Keep::AllBut(lock, &names)
-        }
-        _ => Keep::Nothing,
-    };
-    let options = options(arguments, &loaded, enter(arguments)?)?;
-    let lock = resolve::renew(&loaded.config, &options, &view, &keep)?;
-    resolve::write(&path, &lock)?;
-    print(&format!("{}: {} packages", path.display(), lock.packages.len()))
+    guarded(arguments, |loaded, options, view| {
+        let path = resolve::lock_path(&loaded.config.project.directory);
+        let names: Vec<String> =
+            arguments.rest.iter().map(|name| name.to_string_lossy().into_owned()).collect();
+        let there = Lock::read(&path).map_err(BuildError::from)?;
+        let keep = match &there {
+            Some(_) if !arguments.update => {
+                let message = format!("{} exists; --update renews it", path.display());
+                return Err(Failure::Usage(message));
+            }
+            Some(lock) if !names.is_empty() => {
+                refuse_unlocked(lock, &names)?;
+                Keep::AllBut(lock, &names)
+            }
+            _ => Keep::Nothing,
+        };
+        let lock = resolve::renew(&loaded.config, &options, view, &keep)?;
+        resolve::write(&path, &lock)?;
+        print(&format!("{}: {} packages", path.display(), lock.packages.len()))
+    })
 }
 
 /// A package that `--update` names must be there to be updated.

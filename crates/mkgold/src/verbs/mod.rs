@@ -12,10 +12,10 @@ use std::time::SystemTime;
 
 use build::BuildError;
 use build::pipeline::{self, Options};
-use build::workdir::WorkDir;
+use build::workdir::{WorkDir, remove_litter};
 use config::{Diagnostic, Facts, Loaded, Request};
 use report::Reporter;
-use sandbox::Mode;
+use sandbox::{Ended, Mode};
 
 use crate::arguments::{Arguments, command};
 use crate::view::View;
@@ -205,7 +205,50 @@ fn cache_directory(loaded: &Loaded) -> PathBuf {
     configured.unwrap_or_else(|| build::context::default_cache_dir(variable, uid))
 }
 
-/// What does not depend on the privilege, so that `lock` needs none.
+/// Does what needs a cache and privileges, in a process that is watched over: however
+/// it ends, nothing is left of it but downloads, which are taken up again.
+fn guarded(
+    arguments: &Arguments,
+    work: impl FnOnce(&Loaded, Options, &View) -> Outcome,
+) -> Outcome {
+    let loaded = load(arguments)?;
+    let privilege = enter(arguments)?;
+    let work = || {
+        let options = options(arguments, &loaded, privilege)?;
+        let view = View::new(arguments.json);
+        warn(&loaded, &view);
+        work(&loaded, options, &view)
+    };
+    watched(arguments, &loaded, work)
+}
+
+/// The same without privileges.
+fn watched(arguments: &Arguments, loaded: &Loaded, work: impl FnOnce() -> Outcome) -> Outcome {
+    let code = || match work() {
+        Ok(()) => 0,
+        Err(failure) => {
+            failure.show(arguments.json);
+            failure.code()
+        }
+    };
+    let ended = sandbox::guarded(code, || clean_up(loaded));
+    match ended.map_err(|e| Failure::Work(Box::new(e), Vec::new()))? {
+        Ended::Code(0) => Ok(()),
+        ended => {
+            if let Ended::Signal(signal) = ended {
+                let _ = writeln!(anstream::stderr(), "mkgold: killed by signal {signal}");
+            }
+            Err(Failure::Exit(ended.follow()))
+        }
+    }
+}
+
+/// Removes what killed builds left where this one works.
+fn clean_up(loaded: &Loaded) {
+    let output = pipeline::output_directory(&loaded.config);
+    remove_litter(&cache_directory(loaded), &output, &loaded.config.project.directory);
+}
+
 /// Called before any thread is started: room in memory needs that.
 fn options(
     arguments: &Arguments,
@@ -215,6 +258,7 @@ fn options(
     let cache = cache_directory(loaded);
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let fetch = apt_options(arguments);
+    clean_up(loaded);
     let work = WorkDir::begin(&cache, &privilege).map_err(BuildError::from)?;
     Ok(Options {
         work,

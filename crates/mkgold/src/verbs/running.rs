@@ -6,9 +6,8 @@ use build::{BuildError, shell as in_image};
 use config::Loaded;
 use report::Reporter;
 
-use super::{Failure, Outcome, enter, load, options, warn};
+use super::{Failure, Outcome, guarded};
 use crate::arguments::Arguments;
-use crate::view::View;
 
 /// Boots the image in a virtual machine.
 pub fn vm(arguments: &Arguments) -> Outcome {
@@ -47,15 +46,9 @@ fn on_what_was_built(
     arguments: &Arguments,
     work: impl FnOnce(&Loaded, &Options, &dyn Reporter) -> Result<i32, BuildError>,
 ) -> Outcome {
-    let loaded = load(arguments)?;
-    let privilege = enter(arguments)?;
-    let options = options(arguments, &loaded, privilege)?;
-    let view = View::new(arguments.json);
-    warn(&loaded, &view);
-    let result = work(&loaded, &options, &view);
-    match result {
+    guarded(arguments, |loaded, options, view| match work(loaded, &options, view) {
         Ok(0) => Ok(()),
         Ok(code) => Err(Failure::Exit(u8::try_from(code).unwrap_or(1))),
         Err(error) => Err(Failure::Work(Box::new(error), view.tail())),
-    }
+    })
 }

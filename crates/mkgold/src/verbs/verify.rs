@@ -10,9 +10,10 @@ use std::process::Command;
 
 use build::workdir::WorkDir;
 use build::{BuildError, compare};
+use config::Loaded;
 use rustix::fs::Mode;
 
-use super::{Failure, Outcome, enter, load, print};
+use super::{Failure, Outcome, enter, load, print, watched};
 use crate::arguments::Arguments;
 
 /// What the second build may have of the first's cache: what came from archives, which
@@ -22,8 +23,12 @@ const DOWNLOADS: [&str; 5] = ["debs", "indices", "records", "releases", "seen-re
 /// Builds twice and compares.
 pub fn run(arguments: &Arguments) -> Outcome {
     let loaded = load(arguments)?;
+    watched(arguments, &loaded, || both(arguments, &loaded))
+}
+
+fn both(arguments: &Arguments, loaded: &Loaded) -> Outcome {
     finished(Command::new(this_program()?).args(words(arguments, &[])), "first")?;
-    let cache = super::cache_directory(&loaded);
+    let cache = super::cache_directory(loaded);
     let room = WorkDir::begin_on_disk(&cache).map_err(BuildError::from)?;
     let work = room.on_disk("verify");
     let (second, output) = (work.join("cache"), work.join("output"));
@@ -87,6 +92,7 @@ fn words(arguments: &Arguments, more: &[String]) -> Vec<String> {
 }
 
 fn finished(command: &mut Command, which: &str) -> Outcome {
+    sandbox::ends_with_us(command);
     let status = command.status();
     let status = status.map_err(|e| failed(format!("--verify: start the {which} build: {e}")))?;
     match status.code() {

@@ -22,6 +22,8 @@ pub enum Trick {
     IgnoreRange,
     /// Answers 206 with another range than asked for.
     WrongRange,
+    /// Sends this many bytes and then nothing, for as long as nobody hangs up.
+    Hang(usize),
     /// A small piece every few milliseconds.
     Slow,
     /// Without a length, one byte too many and far more.
@@ -59,6 +61,7 @@ pub struct Server {
 }
 
 impl Server {
+    /// Starts it on a free port.
     pub fn start() -> Server {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let server = Server {
@@ -83,22 +86,27 @@ impl Server {
         server
     }
 
+    /// `http://ADDRESS:PORT`.
     pub fn base(&self) -> String {
         format!("http://{}", self.address)
     }
 
+    /// Serves `bytes` at `path`.
     pub fn put(&self, path: &str, bytes: Vec<u8>) {
         self.state.lock().unwrap().files.insert(path.to_owned(), bytes);
     }
 
+    /// What is served at `path`.
     pub fn get(&self, path: &str) -> Vec<u8> {
         self.state.lock().unwrap().files[path].clone()
     }
 
+    /// Serves `path` no longer.
     pub fn remove(&self, path: &str) {
         self.state.lock().unwrap().files.remove(path);
     }
 
+    /// Serves nothing that begins with `dir` any longer.
     pub fn remove_below(&self, dir: &str) {
         self.state.lock().unwrap().files.retain(|path, _| !path.starts_with(dir));
     }
@@ -108,6 +116,7 @@ impl Server {
         self.state.lock().unwrap().tricks.insert(path.to_owned(), (trick, times));
     }
 
+    /// No more tricks.
     pub fn behave(&self) {
         self.state.lock().unwrap().tricks.clear();
     }
@@ -117,14 +126,17 @@ impl Server {
         std::mem::take(&mut self.state.lock().unwrap().requests)
     }
 
+    /// The targets of the request lines since the last call.
     pub fn targets(&self) -> Vec<String> {
         std::mem::take(&mut self.state.lock().unwrap().targets)
     }
 
+    /// The headers with credentials since the last call.
     pub fn credentials(&self) -> Vec<String> {
         std::mem::take(&mut self.state.lock().unwrap().credentials)
     }
 
+    /// How many connections there were.
     pub fn connections(&self) -> usize {
         self.connections.load(Ordering::SeqCst)
     }
@@ -245,6 +257,14 @@ fn answer(
         Some(Trick::Stall(n)) => {
             out.write_all(&body[..n.min(body.len())]).ok()?;
             std::thread::sleep(Duration::from_secs(2));
+            None
+        }
+        Some(Trick::Hang(n)) => {
+            out.write_all(&body[..n.min(body.len())]).ok()?;
+            // Whoever waits on the other side gives up some time, and says so.
+            let mut byte = [0];
+            let _ = out.set_read_timeout(Some(Duration::from_secs(600)));
+            let _ = std::io::Read::read(out, &mut byte);
             None
         }
         Some(Trick::Slow) => body.chunks(body.len().div_ceil(20).max(1)).try_for_each(|chunk| {
