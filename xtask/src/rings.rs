@@ -80,6 +80,10 @@ pub fn oracles() -> Result<(), String> {
     build.arg("--cache-directory").arg(output.join("cache"));
     build.args(["--force", "build"]);
     run(&mut build)?;
+    // Its apt fetches packages to compare with.
+    let resolver = oracle_root().join("etc/resolv.conf");
+    std::fs::copy("/etc/resolv.conf", &resolver)
+        .map_err(|e| format!("copying /etc/resolv.conf to {}: {e}", resolver.display()))?;
     println!("MKGOLD_ORACLE={}", oracle_root().display());
     Ok(())
 }

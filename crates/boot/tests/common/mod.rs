@@ -4,6 +4,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 
 use tree::{Blob, Content, Kind, Meta, Mtime, Node, Tree, TreePath};
 
@@ -42,6 +43,9 @@ pub fn cache(name: &str) -> PathBuf {
 /// Downloads (over the network, from the oracle's own sources) and unpacks the
 /// package that `package` depends on by the name `prefix…`; once.
 pub fn unpacked(package: &str, prefix: &str) -> PathBuf {
+    // Two tests of a binary want the same package.
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let dir = cache(package);
     let done = dir.join("root/usr");
     if !done.is_dir() {
