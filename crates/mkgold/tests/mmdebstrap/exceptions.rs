@@ -80,8 +80,9 @@ pub const EXCEPTIONS: &[Exception] = &[
     // What makes the image golden.
     row(
         "etc/machine-id",
-        &[OnlyLeft, Mode],
-        "`uninitialized`: the next boot is a first boot (R1); 0444 as systemd makes it",
+        &[OnlyLeft, Mode, Content],
+        "`uninitialized`: the next boot is a first boot (R1), which systemd would not take an \
+         empty file for (bookworm); 0444 as systemd makes it",
     ),
     row("etc/kernel", &[OnlyLeft], "the directory of the entry token"),
     row("etc/kernel/entry-token", &[OnlyLeft], "boot entries are named after it (B1)"),
