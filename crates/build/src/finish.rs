@@ -19,13 +19,15 @@ use tree::{Meta, Mtime, Node, Tree, TreePath};
 use crate::error::BuildError;
 use crate::outputs::io_error;
 
-/// Where a Debian tree's links to units of the distribution point, without `system` or
-/// `user`: `/lib` before its systemd was built for a merged `/usr` (Debian 13).
-fn unit_dir(tree: &Tree) -> &'static str {
+/// Where a Debian tree's links to units of the distribution point: `/lib` before
+/// its systemd was built for a merged `/usr` (Debian 13), but for units of users.
+/// `kind` is `system` or `user`.
+fn unit_dir(tree: &Tree, kind: &str) -> String {
     let list = tree.read(&TreePath::literal("var/lib/dpkg/info/systemd.list"), 4 << 20);
     let list = list.and_then(Result::ok).unwrap_or_default();
-    let old = list.split(|b| *b == b'\n').any(|line| line == b"/lib/systemd/system");
-    if old { "/lib/systemd" } else { "/usr/lib/systemd" }
+    let old = format!("/lib/systemd/{kind}");
+    let is_old = list.split(|b| *b == b'\n').any(|line| line == old.as_bytes());
+    if is_old { old } else { format!("/usr{old}") }
 }
 
 /// What systemd starts from: a clock that is not before the image, and `/init` where the
@@ -83,9 +85,10 @@ pub fn configure(
     let applied = sysusers::apply(tree, &declarations, epoch)?;
     warnings.extend(applied.failures.into_iter().map(|f| format!("sysusers: {f}")));
     if tree.contains(&TreePath::literal("usr/lib/systemd/systemd")) {
-        let units = unit_dir(tree);
-        preset::apply_all(tree, Scope::System, &format!("{units}/system"), epoch)?;
-        preset::apply_all(tree, Scope::Global, &format!("{units}/user"), epoch)?;
+        for (scope, kind) in [(Scope::System, "system"), (Scope::Global, "user")] {
+            let units = unit_dir(tree, kind);
+            preset::apply_all(tree, scope, &units, epoch)?;
+        }
         start(tree, epoch)?;
     }
     let settings = settings(config);
@@ -281,6 +284,18 @@ fn ssh(tree: &mut Tree, epoch: Mtime) -> Result<Option<String>, BuildError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn links_to_units_lead_where_the_release_has_them() {
+        let list = TreePath::literal("var/lib/dpkg/info/systemd.list");
+        let mut tree = Tree::new();
+        tree.write(&list, 0o644, *b"/usr/lib/systemd/system\n/usr/lib/systemd/user\n").unwrap();
+        assert_eq!(unit_dir(&tree, "system"), "/usr/lib/systemd/system");
+        assert_eq!(unit_dir(&tree, "user"), "/usr/lib/systemd/user");
+        tree.write(&list, 0o644, *b"/lib/systemd/system\n/usr/lib/systemd/user\n").unwrap();
+        assert_eq!(unit_dir(&tree, "system"), "/lib/systemd/system");
+        assert_eq!(unit_dir(&tree, "user"), "/usr/lib/systemd/user");
+    }
 
     #[test]
     fn files_are_removed_by_pattern() {

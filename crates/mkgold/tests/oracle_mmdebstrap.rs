@@ -33,7 +33,7 @@ use exceptions::EXCEPTIONS;
 const LISTS: [(&str, &str, &str); 15] = [
     ("minimal", "trixie", "apt"),
     ("build", "trixie", "apt build-essential python3 perl"),
-    ("sql", "trixie", "apt postgresql"),
+    ("sql", "trixie", "apt systemd-sysv postgresql"),
     ("mail", "trixie", "apt postfix bsd-mailx"),
     ("web", "trixie", "apt nginx"),
     ("containers", "trixie", "apt podman"),
@@ -66,6 +66,12 @@ const SYSTEMD: &str = r#"set -e
 [ ! -e "$1/usr/lib/systemd/systemd" ] || chroot "$1" systemctl --global preset-all
 "#;
 
+/// The merged `/usr` before the first package, as debootstrap and mkosi make it. Left to
+/// the package `usrmerge`, files would be copied, which breaks hard links.
+const MERGED_USR: &str = r#"for dir in bin sbin lib lib32 lib64 libx32; do
+    mkdir -p "$1/usr/$dir"; ln -s "usr/$dir" "$1/$dir"
+done"#;
+
 fn mkgold() -> PathBuf {
     std::env::var_os("MKGOLD_BINARY")
         .map_or_else(|| env!("CARGO_BIN_EXE_mkgold").into(), Into::into)
@@ -95,7 +101,7 @@ impl Pair {
                 (dir.path().to_owned(), Some(dir))
             }
         };
-        let epoch = build_with_mkgold(&work, release, packages);
+        let epoch = build_with_mkgold(&work, release, packages, "");
         if !work.join("mmdebstrap").exists() {
             build_with_mmdebstrap(&work, release, packages, epoch);
         }
@@ -116,14 +122,14 @@ impl Pair {
 }
 
 /// Returns the image's date.
-fn build_with_mkgold(work: &Path, release: &str, packages: &str) -> i64 {
+fn build_with_mkgold(work: &Path, release: &str, packages: &str, content: &str) -> i64 {
     let project = work.join("project");
     fs::create_dir_all(&project).unwrap();
     let packages = packages.split(' ').collect::<Vec<_>>().join("\n        ");
     let text = format!(
         "[Distribution]\nDistribution=debian\nRelease={release}\n\
          [Output]\nFormat=directory\nOutput=mkgold\nOutputDirectory={}\n\
-         [Content]\nBootable=no\nPackages=\n        {packages}\n\
+         [Content]\nBootable=no\n{content}Packages=\n        {packages}\n\
          [Build]\nCacheDirectory={}\n",
         work.display(),
         kept("cache").display()
@@ -166,8 +172,7 @@ fn build_with_mmdebstrap(work: &Path, release: &str, packages: &str, epoch: i64)
         work.join("archives").display()
     ));
     if release == "bookworm" {
-        // Otherwise it moves the files of /bin and /lib after they were unpacked.
-        command.arg("--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr");
+        command.arg(format!("--setup-hook={MERGED_USR}"));
     }
     command.arg(format!("--customize-hook={SYSTEMD}"));
     command.arg(release).arg(work.join("mmdebstrap")).args(sources(release));
@@ -262,4 +267,64 @@ fn trees_are_those_of_apt_and_dpkg() {
         }
     }
     assert!(failures.is_empty(), "left is mkgold, right mmdebstrap\n{failures}");
+}
+
+/// Run in the image: what its own dpkg says of it, and its own apt at work.
+const USE: &str = r#"set -e
+audit() { dpkg --audit > /tmp/audit; cat /tmp/audit; test ! -s /tmp/audit; }
+audit
+dpkg --verify
+apt-get -q update
+apt-get -q install -y hello
+hello
+audit
+dpkg --verify hello
+"#;
+
+/// Where `WithDocs=no` leaves files out.
+const DOCS: [&str; 5] = ["doc", "man", "info", "groff", "gtk-doc"];
+
+/// What [`USE`] printed that it should not have.
+fn complaints(output: &str, with_docs: bool) -> Vec<&str> {
+    let is_doc = |path: &str| {
+        let below = path.strip_prefix("/usr/share/").unwrap_or_default();
+        DOCS.iter().any(|dir| below.strip_prefix(dir).is_some_and(|rest| rest.starts_with('/')))
+    };
+    let is_complaint = |line: &&str| match line.strip_prefix("missing ") {
+        Some(path) => with_docs || !is_doc(path.trim()),
+        None => {
+            let attributes = line.split(' ').next().unwrap_or_default();
+            let is_verify = attributes.len() == 9 && attributes.contains("?????");
+            is_verify || line.starts_with("W:") || line.starts_with("E:")
+        }
+    };
+    output.lines().filter(is_complaint).collect()
+}
+
+#[test]
+#[ignore = "oracle"]
+fn packages_are_whole_and_apt_installs_more() {
+    let list = |name| LISTS.iter().find(|list| list.0 == name).unwrap();
+    for (name, with_docs) in [("server", false), ("bookworm-server", true)] {
+        let (_, release, packages) = list(name);
+        let work = tempfile::tempdir().unwrap();
+        let content = if with_docs { "" } else { "WithDocs=no\n" };
+        build_with_mkgold(work.path(), release, packages, content);
+        let mut command = oracle::command_in(&work.path().join("mkgold"), "/bin/sh", &[]);
+        let output = command.args(["-c", USE]).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{name}: {said}{errors}");
+        assert!(said.contains("Hello, world!"), "{name}: {said}{errors}");
+        let all = format!("{said}{errors}");
+        assert_eq!(complaints(&all, with_docs), Vec::<&str>::new(), "{name}");
+    }
+}
+
+#[test]
+fn what_dpkg_and_apt_complain_about_is_seen() {
+    let said = "Reading package lists...\nmissing     /usr/share/man/man1/x.1.gz\n\
+                missing   c /etc/x\n??5??????   /usr/bin/x\n??5?????? c /etc/y\nW: twice\n";
+    assert_eq!(complaints(said, false).len(), 4);
+    assert_eq!(complaints(said, true).len(), 5);
 }

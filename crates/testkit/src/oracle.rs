@@ -52,22 +52,28 @@ pub fn root() -> PathBuf {
 /// A command in the oracle root. The directories `binds` are visible inside under
 /// their own paths. Works as root and as an ordinary user.
 pub fn command(program: impl AsRef<OsStr>, binds: &[&Path]) -> Command {
-    enter(ENTER, program.as_ref(), binds)
+    enter(&root(), ENTER, program.as_ref(), binds)
 }
 
 /// As [`command`], but it finds hosts by name, has `/sys`, and a `/tmp` of its own.
 pub fn command_with_network(program: impl AsRef<OsStr>, binds: &[&Path]) -> Command {
-    enter(&format!("{NETWORK}{ENTER}"), program.as_ref(), binds)
+    command_in(&root(), program, binds)
 }
 
-fn enter(script: &str, program: &OsStr, binds: &[&Path]) -> Command {
+/// As [`command_with_network`] in another root file system. What it writes to `/etc`
+/// and `/tmp` is gone afterwards.
+pub fn command_in(root: &Path, program: impl AsRef<OsStr>, binds: &[&Path]) -> Command {
+    enter(root, &format!("{NETWORK}{ENTER}"), program.as_ref(), binds)
+}
+
+fn enter(root: &Path, script: &str, program: &OsStr, binds: &[&Path]) -> Command {
     let mut command = Command::new("unshare");
     command.args(["--mount", "--uts", "--propagation=private"]);
     if !rustix::process::geteuid().is_root() {
         command.args(["--user", "--map-root-user"]);
     }
     command.args(["--", "/bin/sh", "-c", script, "enter"]);
-    command.arg(root()).arg(binds.len().to_string());
+    command.arg(root).arg(binds.len().to_string());
     command.args(binds.iter().map(|b| b.as_os_str()));
     command.arg(program);
     command

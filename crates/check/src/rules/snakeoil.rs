@@ -12,8 +12,9 @@ use crate::{Fix, Outcome, Rule, Subject, Volume};
 const KEY: &str = "etc/ssl/private/ssl-cert-snakeoil.key";
 const CERTIFICATES: &str = "etc/ssl/certs";
 const CERTIFICATE: &[u8] = b"ssl-cert-snakeoil.pem";
-/// What makes both (make-ssl-cert(8)).
+/// What makes both (make-ssl-cert(8)), and what would run it.
 const PROGRAM: &str = "usr/sbin/make-ssl-cert";
+const SYSTEMD: &str = "usr/lib/systemd/systemd";
 
 const UNIT: &str = "mkgold-ssl-cert.service";
 // Before every ordinary unit: there is no list of those that use it.
@@ -68,7 +69,9 @@ impl Rule for Snakeoil {
             .map(|path| finding(Volume::Root, path, message, Fix::Remove))
             .collect();
         let program = TreePath::literal(PROGRAM);
-        let needed = root.lookup(&program).is_some();
+        // Without systemd, no unit would help.
+        let is_there = |path| root.lookup(&TreePath::literal(path)).is_some();
+        let needed = is_there(PROGRAM) && is_there(SYSTEMD);
         if !needed && found.is_empty() {
             return Outcome::NotApplicable;
         }
@@ -129,6 +132,7 @@ mod tests {
         root.add_symlink(p("etc/ssl/certs/ce275665.0"), "ssl-cert-snakeoil.pem").unwrap();
         root.add_symlink(p("etc/ssl/certs/01234567.0"), "other.pem").unwrap();
         root.write(&p(PROGRAM), 0o755, *b"").unwrap();
+        root.write(&p(SYSTEMD), 0o755, *b"").unwrap();
         let intent = Intent::default();
         seal(&mut root, None, &intent, Mtime::secs(1)).unwrap();
         let left: Vec<_> = root.children(&p("etc/ssl/certs")).map(|(p, _)| p.to_string()).collect();
