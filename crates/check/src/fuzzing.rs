@@ -21,7 +21,13 @@ pub fn fuzz_seal(data: &[u8]) {
     let Ok(_) = seal(&mut root, Some(&mut esp), &intent, Mtime::secs(0)) else { return };
     let report = check(&Subject { root: &root, esp: Some(&esp), intent: &intent });
     for (rule, finding) in report.findings(Severity::Error) {
-        assert_eq!(finding.fix, Fix::ByHand, "{rule} {}: {} is left", finding.path, finding.message);
+        assert_eq!(
+            finding.fix,
+            Fix::ByHand,
+            "{rule} {}: {} is left",
+            finding.path,
+            finding.message
+        );
     }
     let id = root.read(&os::machine_id::path(), 100).and_then(Result::ok).unwrap_or_default();
     assert!(!os::machine_id::is_valid(String::from_utf8_lossy(&id).trim()), "no machine ID");

@@ -106,10 +106,7 @@ fn check_version(reader: &mut ar::Reader<impl Read>) -> Result<(), Problem> {
 
 /// The next member that counts must be `stem` with an extension: members whose
 /// name begins with `_` are for others (deb(5)).
-fn find(
-    reader: &mut ar::Reader<impl Read>,
-    stem: &str,
-) -> Result<(String, String, u64), Problem> {
+fn find(reader: &mut ar::Reader<impl Read>, stem: &str) -> Result<(String, String, u64), Problem> {
     loop {
         let header = reader.next()?.ok_or_else(|| Problem::malformed("it is missing"))?;
         if header.name.starts_with('_') {
