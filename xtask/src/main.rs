@@ -4,6 +4,7 @@
 //! ring is a task of its own. Nothing here needs root or a tool of the host
 //! beyond Rust and a C compiler: the oracles come from Debian by mkgold itself.
 
+mod fuzz;
 mod rings;
 mod run;
 
@@ -19,6 +20,7 @@ const TASKS: &[Task] = &[
     ("oracles", "build the root file system with the original tools", rings::oracles),
     ("oracle", "comparisons with the original tools (long; not in CI)", rings::oracle),
     ("boot", "build real images and boot them in QEMU", rings::boot),
+    ("fuzz", "[SECONDS] [TARGET…]: every fuzz target, 60 s each (not in CI)", fuzz::run),
 ];
 
 fn main() -> ExitCode {
