@@ -4,6 +4,7 @@
 //! ring is a task of its own. Nothing here needs root or a tool of the host
 //! beyond Rust and a C compiler: the oracles come from Debian by mkgold itself.
 
+mod fuzz;
 mod rings;
 mod run;
 
@@ -20,6 +21,7 @@ const TASKS: &[Task] = &[
     ("oracle", "comparisons with the original tools (long; not in CI)", rings::oracle),
     ("boot", "build real images and boot them in QEMU", rings::boot),
     ("campaign", "kill builds, fill disks, break archives, change rights (long)", rings::campaign),
+    ("fuzz", "[SECONDS] [TARGET…]: every fuzz target, 60 s each (not in CI)", fuzz::run),
 ];
 
 fn main() -> ExitCode {

@@ -61,7 +61,7 @@ fn mkgold() -> Result<PathBuf, String> {
     Ok(target.join(host).join("release/mkgold"))
 }
 
-fn host_triple() -> Result<String, String> {
+pub fn host_triple() -> Result<String, String> {
     let output = command("rustc", &["-vV"]).output().map_err(|e| format!("rustc -vV: {e}"))?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let host = text.lines().find_map(|l| l.strip_prefix("host: "));
@@ -98,7 +98,8 @@ pub fn oracle() -> Result<(), String> {
 /// Builds real images and boots them.
 pub fn boot() -> Result<(), String> {
     let mkgold = mkgold()?;
-    let mut test = cargo(&["test", "--package", "mkgold", "--release", "--test", "boot"]);
+    let mut test = cargo(&["test", "--package", "mkgold", "--release"]);
+    test.args(["--test", "boot", "--test", "golden", "--test", "hostile"]);
     test.args(["--", "--ignored", "--nocapture", "--test-threads=1"]);
     run(test.env("MKGOLD_ORACLE", oracle_root()).env("MKGOLD_BINARY", mkgold))
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::io::Read;
 use std::path::Path;
 
-use check::{Change, Intent};
+use check::Intent;
 use config::Config;
 use config::config::UuidChoice;
 use config::types::Ssh;
@@ -226,7 +226,7 @@ pub fn seal(
     esp: Option<&mut Tree>,
     intent: &Intent,
     epoch: Mtime,
-) -> Result<Vec<Change>, BuildError> {
+) -> Result<check::Sealed, BuildError> {
     // An absent machine-id is a first boot too, but only with a writable /etc.
     if os::machine_id::state(tree)? == os::machine_id::State::Absent {
         os::machine_id::reset(tree, epoch)?;

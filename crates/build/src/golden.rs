@@ -7,7 +7,7 @@
 
 use std::collections::BTreeSet;
 
-use check::{Change, Severity, Subject, Volume};
+use check::{Change, Finding, Severity, Subject, Volume};
 use config::Config;
 use serde::Serialize;
 use tree::{Tree, TreePath};
@@ -95,13 +95,13 @@ impl Golden {
         let intent = finish::intent(config, std::mem::take(&mut self.project_files));
         let mut esp = esp;
         finish::machine_id(&mut self.tree, config, context.epoch)?;
-        let changes = finish::seal(&mut self.tree, esp.as_deref_mut(), &intent, context.epoch)?;
-        self.sealed = changes.into_iter().map(|change| self.sealed_by(change)).collect();
+        let done = finish::seal(&mut self.tree, esp.as_deref_mut(), &intent, context.epoch)?;
+        self.sealed = done.changes.into_iter().map(|change| self.sealed_by(change)).collect();
         self.tell(context);
         let subject = Subject { root: &self.tree, esp: esp.as_deref(), intent: &intent };
         let report = check::check(&subject);
-        if !report.is_golden() {
-            return Err(self.refusal(&report, config, context));
+        if !report.is_golden() || !done.left.is_empty() {
+            return Err(self.refusal(&report, &done.left, config, context));
         }
         context.clamp_times(&mut self.tree);
         Ok(())
@@ -127,8 +127,18 @@ impl Golden {
         }
     }
 
-    fn refusal(&self, report: &check::Report, config: &Config, context: &Context) -> BuildError {
-        let lines = report.findings(Severity::Error).map(|(rule, finding)| {
+    fn refusal(
+        &self,
+        report: &check::Report,
+        left: &[(&'static str, Finding)],
+        config: &Config,
+        context: &Context,
+    ) -> BuildError {
+        let left = left.iter().map(|(rule, finding)| (*rule, finding));
+        let mut findings: Vec<_> = report.findings(Severity::Error).chain(left).collect();
+        findings.sort_by(|(a, x), (b, y)| (a, &x.path).cmp(&(b, &y.path)));
+        findings.dedup();
+        let lines = findings.into_iter().map(|(rule, finding)| {
             let who = match finding.volume {
                 Volume::Root => self.origin(&finding.path, config, context),
                 Volume::Esp => "the boot files".to_owned(),

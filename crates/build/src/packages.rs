@@ -24,6 +24,7 @@ use store::{Key, KeyHasher, Store};
 use crate::base::Base;
 use crate::error::BuildError;
 use crate::lock::{Lock, LockedPackage, LockedRelease, Set};
+use crate::outputs::io_error;
 
 /// The priority of what a lock names: above all that apt gives by itself, below
 /// what somebody pins on purpose (1000 and more).
@@ -187,8 +188,7 @@ impl Archives {
             .par_iter()
             .zip(&paths)
             .map(|(i, path)| {
-                let package =
-                    dpkg::unpack_file(store, path, &key(packages[*i]), &Limits::default())?;
+                let package = unpack(packages[*i], path, store)?;
                 step.progress(done.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1);
                 Ok(package)
             })
@@ -245,6 +245,14 @@ impl Archives {
     pub fn architecture(&self) -> &str {
         &self.architecture
     }
+}
+
+/// Unpacks a package; an error names it, not the file of the cache.
+fn unpack(package: &LockedPackage, path: &Path, store: &Store) -> Result<Arc<Package>, BuildError> {
+    let file = std::fs::File::open(path).map_err(io_error("open", path))?;
+    let file = std::io::BufReader::with_capacity(1 << 17, file);
+    let name = Path::new(&package.filename).file_name().unwrap_or_default().to_string_lossy();
+    Ok(dpkg::unpack(store, &name, file, &key(package), &Limits::default())?)
 }
 
 fn native(architecture: &str) -> Result<Architecture, BuildError> {

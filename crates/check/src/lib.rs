@@ -224,6 +224,16 @@ pub struct Change {
     pub finding: Finding,
 }
 
+/// What [`seal`] did, and what is left for a person.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Sealed {
+    /// What was mended.
+    pub changes: Vec<Change>,
+    /// Errors that cannot be mended. The originals of copies are gone by now, so a check
+    /// afterwards would not find those.
+    pub left: Vec<(&'static str, Finding)>,
+}
+
 /// Applies the fixes of every failed rule, `Warning` ones included. A second run
 /// finds nothing to do. What is made gets the time `mtime`.
 pub fn seal(
@@ -231,8 +241,11 @@ pub fn seal(
     mut esp: Option<&mut Tree>,
     intent: &Intent,
     mtime: Mtime,
-) -> Result<Vec<Change>, os::OsError> {
+) -> Result<Sealed, os::OsError> {
     let report = check(&Subject { root, esp: esp.as_deref(), intent });
+    let by_hand = |(_, finding): &(_, &Finding)| finding.fix == Fix::ByHand;
+    let left = report.findings(Severity::Error).filter(by_hand);
+    let left = left.map(|(rule, finding)| (rule, finding.clone())).collect();
     let mut changes = Vec::new();
     for (rule, finding) in report.findings(Severity::Warning) {
         let tree = match finding.volume {
@@ -266,7 +279,7 @@ pub fn seal(
         }
         changes.push(Change { rule, finding: finding.clone() });
     }
-    Ok(changes)
+    Ok(Sealed { changes, left })
 }
 
 #[cfg(test)]

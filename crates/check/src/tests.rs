@@ -110,17 +110,17 @@ fn a_planted_defect_is_found_and_sealed() {
         tree.write(&p(path), 0o600, text.as_bytes()).unwrap();
         let intent = Intent::default();
         assert_eq!(failing(&root, &esp, &intent), [rule], "{path}");
-        let changes = seal(&mut root, Some(&mut esp), &intent, Mtime::secs(1)).unwrap();
+        let changes = seal(&mut root, Some(&mut esp), &intent, Mtime::secs(1)).unwrap().changes;
         assert!(changes.iter().all(|c| c.rule == rule) && !changes.is_empty(), "{path}");
         assert_eq!(failing(&root, &esp, &intent), Vec::<&str>::new(), "{path} after sealing");
-        let again = seal(&mut root, Some(&mut esp), &intent, Mtime::secs(1)).unwrap();
+        let again = seal(&mut root, Some(&mut esp), &intent, Mtime::secs(1)).unwrap().changes;
         assert!(again.is_empty(), "{path}: sealing twice changes nothing");
     }
 }
 
 #[test]
 fn every_rule_of_the_registry_has_a_planted_defect() {
-    let by_hand = ["R1b", "B1", "B2", "E7", "F2"];
+    let by_hand = ["R1b", "R8-copies", "B1", "B2", "B4", "E7", "F2"];
     for rule in RULES.iter() {
         let planted = PLANTED.iter().any(|(id, ..)| *id == rule.id());
         assert!(planted || by_hand.contains(&rule.id()), "{} has no fixture", rule.id());
@@ -297,10 +297,84 @@ fn a_unit_of_the_first_boot_is_made_part_of_it() {
     let intent = Intent::default();
     assert_eq!(failing(&root, &esp, &intent), Vec::<&str>::new(), "no target, no rule");
     root.write(&p(&format!("{dir}/first-boot-complete.target")), 0o644, *b"[Unit]\n").unwrap();
-    let changes = seal(&mut root, Some(&mut esp), &intent, Mtime::secs(1)).unwrap();
+    let changes = seal(&mut root, Some(&mut esp), &intent, Mtime::secs(1)).unwrap().changes;
     let mended: Vec<_> = changes.iter().map(|c| (c.rule, c.finding.path.to_string())).collect();
     assert_eq!(mended, [("F2", format!("/{dir}/late.service"))]);
     let text = root.read(&p(&format!("{dir}/late.service.d/10-mkgold-first-boot.conf")), 999);
     assert!(text.unwrap().unwrap().ends_with(wait.as_bytes()));
     assert_eq!(failing(&root, &esp, &intent), Vec::<&str>::new());
+}
+
+#[test]
+fn copies_links_and_targets_of_identities_go_with_them() {
+    let secret = b"a host key, as long as it must be";
+    let (mut root, mut esp) = golden();
+    root.write(&p("etc/ssh/ssh_host_rsa_key"), 0o600, *secret).unwrap();
+    root.write(&p("etc/ssh/ssh_host_rsa_key.pub"), 0o600, *b"no secret, a public key").unwrap();
+    root.write(&p("srv/pub"), 0o600, *b"no secret, a public key").unwrap();
+    root.write(&p("srv/copy"), 0o600, *secret).unwrap();
+    root.write(&p("srv/longer"), 0o600, *b"a host key, as long as it must be, and more").unwrap();
+    root.write(&p("srv/target"), 0o600, *b"target").unwrap();
+    root.add_symlink(p("etc/ssh/ssh_host_ed25519_key"), "../../srv/target").unwrap();
+    root.write(&p("etc/ssh/sshd_config"), 0o600, *b"include sub/*.conf\n").unwrap();
+    root.write(&p("etc/ssh/sub/a.conf"), 0o600, *b"HostKey /srv/included\n").unwrap();
+    root.write(&p("srv/included"), 0o600, *b"included").unwrap();
+    root.add_link(p("srv/twin"), &p("srv/copy")).unwrap();
+    let intent = Intent::default();
+    let sealed = seal(&mut root, Some(&mut esp), &intent, Mtime::secs(1)).unwrap();
+    assert_eq!(sealed.left, []);
+    let kept: Vec<_> = root.children(&p("srv")).map(|(path, _)| path.to_string()).collect();
+    assert_eq!(kept, ["/srv/longer", "/srv/pub"]);
+
+    // A program is not removed because somebody linked to it: a person must look.
+    root.write(&p("usr/bin/tool"), 0o755, *secret).unwrap();
+    root.add_link(p("etc/ssh/ssh_host_rsa_key"), &p("usr/bin/tool")).unwrap();
+    let sealed = seal(&mut root, Some(&mut esp), &intent, Mtime::secs(1)).unwrap();
+    let [("R8-copies", left)] = &sealed.left[..] else { panic!("{:?}", sealed.left) };
+    assert_eq!(left.path, p("usr/bin/tool"));
+    assert!(root.contains(&p("usr/bin/tool")) && !root.contains(&p("etc/ssh/ssh_host_rsa_key")));
+}
+
+#[test]
+fn identifiers_of_boot_entries_are_found_in_the_root_too() {
+    const ID: &str = "0123456789ABCDEF0123456789abcdef";
+    for (rule, path, text) in [
+        ("B2", format!("efi/EFI/Linux/{ID}-6.1.efi"), "x"),
+        ("B2", format!("boot/{ID}/6.1/linux"), "x"),
+        ("B2", format!("boot/loader/entries/debian-{ID}.conf"), "x"),
+        ("B2", "boot/loader/entries/x.conf".into(), "options systemd.machine_id=1"),
+        ("B4", "etc/kernel/cmdline".into(), "quiet systemd.machine_id=1"),
+        ("B4", "etc/cmdline.d/x.conf".into(), "systemd.machine_id=1"),
+        ("B4", "usr/lib/kernel/cmdline".into(), "a\nsystemd.machine_id=random"),
+    ] {
+        let (mut root, esp) = golden();
+        root.write(&p(&path), 0o600, text.as_bytes()).unwrap();
+        assert_eq!(failing(&root, &esp, &Intent::default()), [rule], "{path}");
+    }
+    let (mut root, esp) = golden();
+    root.write(&p("etc/kernel/cmdline"), 0o600, *b"root=LABEL=x quiet").unwrap();
+    root.write(&p("boot/0123456789abcdef.conf"), 0o600, *b"too short for an ID").unwrap();
+    assert_eq!(failing(&root, &esp, &Intent::default()), Vec::<&str>::new());
+}
+
+/// The gate is asked for on every build: it must not be felt.
+#[test]
+fn a_tree_of_7000_entries_is_judged_at_once() {
+    let (mut root, esp) = golden();
+    for n in 0..7000 {
+        root.write(&p(&format!("usr/share/{}/{n}", n % 97)), 0o644, *b"some text, 23 bytes long")
+            .unwrap();
+    }
+    root.write(&p("etc/ssh/ssh_host_rsa_key"), 0o600, *b"some text, 23 bytes LONG").unwrap();
+    let intent = Intent::default();
+    let subject = Subject { root: &root, esp: Some(&esp), intent: &intent };
+    let best = (0..10).map(|_| {
+        let start = std::time::Instant::now();
+        assert!(!check(&subject).is_golden());
+        start.elapsed()
+    });
+    let best = best.min().unwrap();
+    // 1 ms when optimised; far from it means that something is quadratic.
+    assert!(best.as_millis() < 200, "{best:?}");
+    println!("check: {best:?}");
 }

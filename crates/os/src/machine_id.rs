@@ -36,7 +36,7 @@ pub fn state(tree: &Tree) -> Result<State, OsError> {
     let Some(text) = read_text(tree, &path())? else { return Ok(State::Absent) };
     let line = text.lines().next().unwrap_or_default();
     Ok(match line {
-        "uninitialized" => State::Uninitialized,
+        "uninitialized" if text.len() <= "uninitialized\n".len() => State::Uninitialized,
         "" if text.len() <= 1 => State::Empty,
         id if is_valid(id) => State::Valid(id.to_ascii_lowercase()),
         _ => State::Garbage,

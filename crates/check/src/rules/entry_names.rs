@@ -47,7 +47,7 @@ impl Rule for EntryToken {
     }
 }
 
-/// B2 and B4.
+/// B2, and B4 in boot entries.
 pub struct EntryNames;
 
 impl Rule for EntryNames {
@@ -65,34 +65,93 @@ impl Rule for EntryNames {
     }
 
     fn check(&self, subject: &Subject) -> Outcome {
-        let Some(esp) = subject.esp else { return Outcome::NotApplicable };
-        let mut findings: Vec<Finding> = esp
-            .iter()
-            .filter(|(path, _, _)| named_after_machine_id(path.name()))
-            .map(|(path, _, _)| {
-                finding(Volume::Esp, path, "is named after a machine ID", Fix::ByHand)
-            })
-            .collect();
-        findings.extend(entries_with_machine_id(esp));
-        Outcome::of(findings)
+        let whole = subject.esp.map(|esp| (Volume::Esp, esp, TreePath::root()));
+        // What lies in the root's own mount points is hidden, or copied to a partition.
+        let own = ["boot", "efi"].map(|dir| (Volume::Root, subject.root, TreePath::literal(dir)));
+        let places = whole.into_iter().chain(own);
+        Outcome::of(places.flat_map(|(volume, tree, dir)| misnamed(volume, tree, &dir)).collect())
+    }
+
+    fn places(&self, root: &Tree) -> Vec<TreePath> {
+        let dirs = ["boot", "efi"].map(TreePath::literal);
+        dirs.iter().flat_map(|dir| root.subtree(dir)).map(|(path, _, _)| path.clone()).collect()
     }
 }
 
-/// A run of 32 hexadecimal digits at the start of a name.
-fn named_after_machine_id(name: &[u8]) -> bool {
-    let digits = name.iter().take_while(|b| b.is_ascii_hexdigit()).count();
-    digits == 32 && name.get(32).is_none_or(|b| !b.is_ascii_alphanumeric())
+/// B4, in the root: what kernel-install and ukify put on command lines.
+pub struct CommandLines;
+
+impl Rule for CommandLines {
+    fn id(&self) -> &'static str {
+        "B4"
+    }
+
+    fn title(&self) -> &'static str {
+        "no kernel command line names a machine"
+    }
+
+    fn why(&self) -> &'static str {
+        "Each kernel that is installed later gets this command line: every clone would have \
+         the same machine ID."
+    }
+
+    fn check(&self, subject: &Subject) -> Outcome {
+        let message = "sets the machine ID of every clone";
+        let found = command_lines(subject.root).into_iter().filter(|path| {
+            let text = subject.root.read(path, 1 << 20).and_then(Result::ok).unwrap_or_default();
+            names_machine(&String::from_utf8_lossy(&text))
+        });
+        let finding = |path: TreePath| finding(Volume::Root, &path, message, Fix::ByHand);
+        Outcome::of(found.map(finding).collect())
+    }
+
+    fn places(&self, root: &Tree) -> Vec<TreePath> {
+        command_lines(root)
+    }
 }
 
-fn entries_with_machine_id(esp: &Tree) -> Vec<Finding> {
-    let dir = TreePath::literal("loader/entries");
+fn command_lines(root: &Tree) -> Vec<TreePath> {
+    let files = ["etc/kernel/cmdline", "usr/lib/kernel/cmdline"].map(TreePath::literal);
+    let dirs = ["etc/cmdline.d", "usr/lib/cmdline.d", "etc/kernel/cmdline.d"];
+    let drop_ins = dirs.map(TreePath::literal);
+    let mut found: Vec<TreePath> = Vec::new();
+    for dir in drop_ins.iter().filter_map(|dir| root.resolve(dir).ok()) {
+        found.extend(root.children(&dir).map(|(path, _)| path.clone()));
+    }
+    let files = files.iter().filter_map(|path| root.resolve(path).ok());
+    found.extend(files);
+    found.retain(|path| root.contains(path));
+    found
+}
+
+fn names_machine(text: &str) -> bool {
+    text.split_whitespace().any(|word| word.starts_with("systemd.machine_id="))
+}
+
+fn misnamed(volume: Volume, tree: &Tree, dir: &TreePath) -> Vec<Finding> {
+    let named = tree.subtree(dir).filter(|(path, _, _)| named_after_machine_id(path.name()));
+    let message = "is named after a machine ID";
+    let mut findings: Vec<_> =
+        named.map(|(path, _, _)| finding(volume, path, message, Fix::ByHand)).collect();
+    findings.extend(entries_with_machine_id(volume, tree, dir));
+    findings
+}
+
+/// A run of just 32 hexadecimal digits anywhere in a name.
+fn named_after_machine_id(name: &[u8]) -> bool {
+    let words = name.split(|b| !b.is_ascii_alphanumeric());
+    words.into_iter().any(|word| word.len() == 32 && word.iter().all(u8::is_ascii_hexdigit))
+}
+
+fn entries_with_machine_id(volume: Volume, tree: &Tree, dir: &TreePath) -> Vec<Finding> {
+    let Ok(dir) = dir.join("loader/entries") else { return Vec::new() };
     let carries = |path: &TreePath| {
-        let text = esp.read(path, 1 << 20).and_then(Result::ok).unwrap_or_default();
+        let text = tree.read(path, 1 << 20).and_then(Result::ok).unwrap_or_default();
         let text = String::from_utf8_lossy(&text).into_owned();
-        text.lines().any(|l| l.starts_with("machine-id") || l.contains("systemd.machine_id="))
+        text.lines().any(|l| l.starts_with("machine-id") || names_machine(l))
     };
-    esp.children(&dir)
+    tree.children(&dir)
         .filter(|(path, _)| carries(path))
-        .map(|(path, _)| finding(Volume::Esp, path, "carries a machine ID", Fix::ByHand))
+        .map(|(path, _)| finding(volume, path, "carries a machine ID", Fix::ByHand))
         .collect()
 }

@@ -5,11 +5,13 @@ use std::collections::BTreeSet;
 use os::units::{self, UnitFile};
 use tree::{Mtime, Tree, TreePath};
 
-use super::finding;
+use super::{finding, leftovers};
 use crate::{Fix, Outcome, Rule, Subject, Volume};
 
 /// The unit that [`add_unit`] makes.
 const UNIT: &str = "mkgold-ssh-host-keys.service";
+/// The most files that a configuration of sshd has.
+const MAX_CONFIGURATION: usize = 1000;
 
 // Not ConditionFirstBoot=: a key that is missing is missing, whatever boot it is.
 // It is part of the first boot, so the boot is not complete before it (F2).
@@ -85,6 +87,7 @@ fn host_keys(root: &Tree) -> BTreeSet<TreePath> {
     let mut configuration = children(etc_ssh("etc/ssh/sshd_config.d"));
     configuration.retain(|path| path.name().ends_with(b".conf"));
     configuration.extend(dir.into_iter().filter(|path| path.name() == b"sshd_config"));
+    let configuration = with_included(root, configuration);
     for named in configuration.iter().flat_map(|path| configured_keys(root, path)) {
         for suffix in ["", ".pub", "-cert.pub"] {
             let path = TreePath::new([&named[..], suffix].concat()).ok();
@@ -92,7 +95,45 @@ fn host_keys(root: &Tree) -> BTreeSet<TreePath> {
             keys.extend(real.filter(|path| root.get(path).is_some_and(|node| !node.is_dir())));
         }
     }
+    let targets: Vec<_> = keys.iter().filter_map(|path| leftovers::target(root, path)).collect();
+    keys.extend(targets);
     keys
+}
+
+/// The host keys that are secret.
+pub(super) fn private_keys(root: &Tree) -> BTreeSet<TreePath> {
+    let keys = host_keys(root).into_iter();
+    keys.filter(|path| !path.name().ends_with(b".pub")).collect()
+}
+
+/// The configuration and what its `Include` lines name, shell patterns among it,
+/// relative to `/etc/ssh` (sshd_config(5)).
+fn with_included(root: &Tree, configuration: Vec<TreePath>) -> BTreeSet<TreePath> {
+    let mut all = BTreeSet::new();
+    let mut pending = configuration;
+    while let Some(path) = pending.pop() {
+        let Some(path) = root.resolve(&path).ok().filter(|path| all.insert(path.clone())) else {
+            continue;
+        };
+        if all.len() > MAX_CONFIGURATION {
+            break;
+        }
+        let text = root.read(&path, 1 << 20).and_then(Result::ok).unwrap_or_default();
+        for line in String::from_utf8_lossy(&text).lines() {
+            let mut words = line.split([' ', '\t', '=']).filter(|word| !word.is_empty());
+            if !words.next().is_some_and(|key| key.eq_ignore_ascii_case("include")) {
+                continue;
+            }
+            for pattern in words.map(|word| word.trim_matches('"')) {
+                let pattern = match pattern.strip_prefix('/') {
+                    Some(absolute) => absolute.to_owned(),
+                    None => format!("etc/ssh/{pattern}"),
+                };
+                pending.extend(leftovers::matches(root, pattern.trim_end_matches('/')));
+            }
+        }
+    }
+    all
 }
 
 /// The files that `HostKey` and `HostCertificate` name (sshd_config(5)).

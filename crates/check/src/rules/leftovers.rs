@@ -335,9 +335,36 @@ pub static TABLE: [Leftover; 25] = [
 ];
 
 impl Leftover {
+    /// What the patterns name, and where links that are identities lead.
     fn matches(&self, tree: &Tree) -> BTreeSet<TreePath> {
-        self.patterns.iter().flat_map(|pattern| matches(tree, pattern)).collect()
+        let mut found: BTreeSet<_> =
+            self.patterns.iter().flat_map(|pattern| matches(tree, pattern)).collect();
+        if self.volume == Volume::Root && IDENTITIES.contains(&self.id) {
+            let targets: Vec<_> = found.iter().filter_map(|path| target(tree, path)).collect();
+            found.extend(targets);
+        }
+        found
     }
+}
+
+/// The rows whose files are secrets by themselves.
+const IDENTITIES: [&str; 2] = ["R2", "R5"];
+
+/// Seeds and secrets of the root.
+pub(super) fn identities(tree: &Tree) -> BTreeSet<TreePath> {
+    let rows = TABLE.iter().filter(|row| IDENTITIES.contains(&row.id));
+    rows.flat_map(|row| row.matches(tree)).collect()
+}
+
+/// The file that a link leads to, unless it belongs to the system: an identity is
+/// removed with its link, a program is not because somebody linked to it.
+pub(super) fn target(tree: &Tree, path: &TreePath) -> Option<TreePath> {
+    let real = tree.resolve(path).ok()?;
+    let is_file = tree.get(&real).is_some_and(|node| matches!(node.kind, Kind::File(_)));
+    (is_file
+        && Some(&real) != tree.resolve_parent(path).ok().as_ref()
+        && !real.starts_with(&TreePath::literal("usr")))
+    .then_some(real)
 }
 
 impl Rule for Leftover {
@@ -407,7 +434,7 @@ impl Leftover {
 
 /// What `pattern` names in `tree`, by its real path. Links in the way are followed as
 /// a program would, the last one is not: it is what would be removed.
-fn matches(tree: &Tree, pattern: &str) -> BTreeSet<TreePath> {
+pub(super) fn matches(tree: &Tree, pattern: &str) -> BTreeSet<TreePath> {
     let (pattern, contents) = match pattern.strip_suffix('/') {
         Some(pattern) => (pattern, true),
         None => (pattern, false),
@@ -444,7 +471,7 @@ fn step(tree: &Tree, dir: &TreePath, component: &str) -> Vec<TreePath> {
         let path = dir.join(component).ok();
         return path.into_iter().filter(|p| tree.contains(p)).collect();
     }
-    let pattern = Pattern::new(component).expect("a pattern of the table");
+    let Ok(pattern) = Pattern::new(component) else { return Vec::new() };
     let name = |path: &TreePath| String::from_utf8_lossy(path.name()).into_owned();
     children(tree, dir).into_iter().filter(|p| pattern.matches(&name(p))).collect()
 }

@@ -3,7 +3,7 @@
 use os::machine_id::{State, path, state};
 use tree::{Kind, Tree, TreePath};
 
-use super::finding;
+use super::{finding, leftovers};
 use crate::{Fix, Outcome, Rule, Subject, Volume};
 
 /// R1.
@@ -33,13 +33,33 @@ impl Rule for MachineId {
             Ok(State::Garbage) => "holds neither an ID nor 'uninitialized'",
             Err(error) => return Outcome::Unknown { reason: error.to_string() },
         };
-        Outcome::of(vec![finding(Volume::Root, &path(), message, Fix::Uninitialize)])
+        let mut findings = vec![finding(Volume::Root, &path(), message, Fix::Uninitialize)];
+        // The file that a link in its place leads to holds the ID.
+        let target = leftovers::target(subject.root, &path());
+        let message = "holds what /etc/machine-id, a link, is to hold";
+        findings.extend(target.map(|path| finding(Volume::Root, &path, message, Fix::Remove)));
+        Outcome::of(findings)
     }
 
     fn places(&self, root: &Tree) -> Vec<TreePath> {
         let place = root.resolve_parent(&path()).ok();
         place.into_iter().filter(|path| root.contains(path)).collect()
     }
+}
+
+/// The files that hold a machine ID. `keep`: one in `/etc` is there on purpose.
+pub(super) fn ids(root: &Tree, keep: bool) -> Vec<TreePath> {
+    let mut places = Vec::new();
+    if !keep && matches!(state(root), Ok(State::Valid(_))) {
+        places.extend(root.resolve(&path()).ok());
+    }
+    let dbus = dbus_place(root).and_then(|place| root.resolve(&place).ok());
+    let text = dbus.as_ref().and_then(|path| root.read(path, 100)).and_then(Result::ok);
+    let text = text.map(|text| String::from_utf8_lossy(&text).trim().to_owned());
+    let own = text.is_some_and(|text| os::machine_id::is_valid(&text));
+    let kept = keep && dbus.is_some() && dbus == root.resolve(&path()).ok();
+    places.extend(dbus.filter(|_| own && !kept));
+    places
 }
 
 /// R1b.

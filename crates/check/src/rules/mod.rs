@@ -1,6 +1,7 @@
 //! The registry. One file per rule; what is merely "must be absent" is a row of
 //! the table in [`leftovers`].
 
+mod copies;
 mod entry_names;
 pub(crate) mod first_boot;
 pub(crate) mod host_keys;
@@ -21,8 +22,10 @@ pub static RULES: std::sync::LazyLock<Vec<&'static dyn Rule>> = std::sync::LazyL
     rules.extend(leftovers::TABLE.iter().map(|row| row as &dyn Rule));
     rules.extend([
         &snakeoil::Snakeoil as &dyn Rule,
+        &copies::Copies as &dyn Rule,
         &entry_names::EntryToken,
         &entry_names::EntryNames,
+        &entry_names::CommandLines,
         &first_boot::FirstBootUnits,
         &os_release::EtcOsRelease,
     ]);

@@ -230,3 +230,29 @@ pub fn files(dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     found.sort();
     found
 }
+
+/// Puts something into the project's `tree` that stands for dpkg: a program that does
+/// nothing, and enough of the machine's own programs to run it.
+pub fn dpkg(project: &Project, tree: &str) {
+    for program in ["sh", "env", "rm"] {
+        copy_program(project, &format!("/bin/{program}"), tree, &format!("usr/bin/{program}"));
+    }
+    project.file(&format!("{tree}/usr/bin/dpkg"), "#!/usr/bin/sh\nexit 0\n", 0o755);
+}
+
+/// Copies a program and the libraries that it needs.
+fn copy_program(project: &Project, program: &str, tree: &str, to: &str) {
+    let copy = |from: &str, to: PathBuf| {
+        std::fs::create_dir_all(to.parent().unwrap()).unwrap();
+        std::fs::copy(from, &to).unwrap_or_else(|e| panic!("{from}: {e}"));
+        std::fs::set_permissions(&to, std::fs::Permissions::from_mode(0o755)).unwrap();
+    };
+    copy(program, project.path("project").join(tree).join(to));
+    let ldd = Command::new("ldd").arg(program).output().expect("ldd runs");
+    for word in String::from_utf8_lossy(&ldd.stdout).split_whitespace() {
+        if word.starts_with('/') {
+            let inside = word.strip_prefix("/usr").unwrap_or(word);
+            copy(word, project.path("project").join(tree).join(format!("usr{inside}")));
+        }
+    }
+}

@@ -1,5 +1,5 @@
 //! Makes the committed seeds, `seeds/TARGET/NAME`, with the project's own writers:
-//! `cargo +nightly run --example seeds` in `fuzz/`. The bytes depend on nothing else.
+//! `cargo run -p mkgold-build --example fuzz_seeds`. The bytes depend on nothing else.
 //!
 //! Seeds are small and valid, so that a fuzzer starts behind the first checks of a
 //! decoder.
@@ -17,7 +17,7 @@ type Result<T> = std::result::Result<T, Box<dyn Error>>;
 const CONTROL: &str = "Package: demo\nVersion: 1:2.3~rc1-4+b1\nArchitecture: amd64\n\
     Multi-Arch: same\nEssential: no\nPriority: optional\nSection: misc\n\
     Maintainer: M <m@example.org>\nInstalled-Size: 12\nDepends: a (>= 1.0), b:any | c (<< 2)\n\
-    Provides: virtual (= 3)\nConflicts: x [amd64 !i386] <!nocheck>\n\
+    Provides: virtual (= 3)\nConflicts: x [amd64] <!nocheck>\n\
     Description: short\n long line\n .\n more\n";
 const SUM: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
@@ -30,20 +30,24 @@ fn main() -> Result<()> {
 }
 
 fn put(target: &str, name: &str, bytes: impl AsRef<[u8]>) -> Result<()> {
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("seeds").join(target);
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/seeds").join(target);
     std::fs::create_dir_all(&dir)?;
     Ok(std::fs::write(dir.join(name), bytes)?)
 }
 
 fn texts() -> Result<()> {
-    let packages = format!("{CONTROL}Filename: pool/d/demo.deb\nSize: 12\nSHA256: {SUM}\n\n{CONTROL}");
+    let packages =
+        format!("{CONTROL}Filename: pool/d/demo.deb\nSize: 12\nSHA256: {SUM}\n\n{CONTROL}");
     put("debian_deb822", "packages", &packages)?;
     put("debian_deb822", "comments", "# one\nA: b\n# two\n c\nB:\n d\n\nC: .\n")?;
     put("debian_packages", "packages", &packages)?;
-    put("debian_relations", "all", "a:any (>= 1:2~3-4) [amd64 !i386] <!nocheck x> | b, c (= 1)")?;
+    put("debian_relations", "all", "a:any (>= 1:2~3-4) [amd64 i386] <!nocheck x> | b, c (= 1)")?;
     put("debian_version", "two", "1:2.3~rc1-4+b1\n0:2.3-4")?;
     put("dpkg_control", "control", CONTROL)?;
-    let status = CONTROL.replace("Multi", "Status: install ok installed\nConffiles:\n /etc/d 00112233445566778899aabbccddeeff\nMulti");
+    let status = CONTROL.replace(
+        "Multi",
+        "Status: install ok installed\nConffiles:\n /etc/d 00112233445566778899aabbccddeeff\nMulti",
+    );
     put(
         "dpkg_database",
         "files",
@@ -66,14 +70,38 @@ fn texts() -> Result<()> {
          -----BEGIN PGP SIGNATURE-----\n\niQ==\n-----END PGP SIGNATURE-----\n"
     );
     put("apt_openpgp", "signed", &signed)?;
-    put("apt_openpgp", "armor", "-----BEGIN PGP PUBLIC KEY BLOCK-----\n\nmDMEZg==\n=xyzw\n-----END PGP PUBLIC KEY BLOCK-----\n")?;
-    put("apt_sources", "both", "Types: deb deb-src\nURIs: http://h/d https://i/\nSuites: s s-updates\nComponents: main\nSigned-By: /k.gpg\nArchitectures: amd64\nEnabled: yes\n\n")?;
-    put("apt_sources", "list", "deb [arch=amd64,i386 signed-by=/k trusted=yes] http://h/d s main # c\ndeb file:/x ./\n")?;
-    put("apt_preferences", "pins", "Package: a* src:b /^x$/\nPin: release a=stable, n=trixie, o=Debian\nPin-Priority: 990\n\nPackage: *\nPin: origin \"h\"\nPin-Priority: -1\n\nPackage: c\nPin: version 1.*\nPin-Priority: 1001\n")?;
+    put(
+        "apt_openpgp",
+        "armor",
+        "-----BEGIN PGP PUBLIC KEY BLOCK-----\n\nmDMEZg==\n=xyzw\n-----END PGP PUBLIC KEY BLOCK-----\n",
+    )?;
+    put(
+        "apt_sources",
+        "both",
+        "Types: deb deb-src\nURIs: http://h/d https://i/\nSuites: s s-updates\nComponents: main\nSigned-By: /k.gpg\nArchitectures: amd64\nEnabled: yes\n\n",
+    )?;
+    put(
+        "apt_sources",
+        "list",
+        "deb [arch=amd64,i386 signed-by=/k trusted=yes] http://h/d s main # c\ndeb file:/x ./\n",
+    )?;
+    put(
+        "apt_preferences",
+        "pins",
+        "Package: a* src:b /^x$/\nPin: release a=stable, n=trixie, o=Debian\nPin-Priority: 990\n\nPackage: *\nPin: origin \"h\"\nPin-Priority: -1\n\nPackage: c\nPin: version 1.*\nPin-Priority: 1001\n",
+    )?;
     put("apt_uri", "path", "pool/main/a/a_1%3a2.deb")?;
     put("apt_uri", "uri", "https://user:pw@host:8080/debian/./x/")?;
-    put("boot_entry", "type1", "title Debian\nversion 6.1\nmachine-id 0123456789abcdef0123456789abcdef\nsort-key debian\nlinux /debian/6.1/linux\ninitrd /debian/6.1/initrd\noptions root=UUID=x quiet\n")?;
-    put("boot_os_release", "debian", "PRETTY_NAME=\"Debian \\\"13\\\"\"\nID=debian\n# c\nVERSION_ID='13'\nX=a\\ b\n")?;
+    put(
+        "boot_entry",
+        "type1",
+        "title Debian\nversion 6.1\nmachine-id 0123456789abcdef0123456789abcdef\nsort-key debian\nlinux /debian/6.1/linux\ninitrd /debian/6.1/initrd\noptions root=UUID=x quiet\n",
+    )?;
+    put(
+        "boot_os_release",
+        "debian",
+        "PRETTY_NAME=\"Debian \\\"13\\\"\"\nID=debian\n# c\nVERSION_ID='13'\nX=a\\ b\n",
+    )?;
     put("boot_pattern", "globs", "/fs/*\nkernel/fs/ext4/ext4.ko.xz")?;
     put("boot_pattern", "regex", "-re:(net|fs)/.*[^0-9]$\nkernel/net/a.ko")?;
     put("boot_version", "two", "6.12.43+deb13-amd64")?;
@@ -81,18 +109,43 @@ fn texts() -> Result<()> {
          [Output]\nImageId=x\nFormat=disk\nOutput=%i_%v\n[Content]\nPackages=a\n  b,c\n\
          Environment=A=%H\nBootable=yes\n[Build]\nIncremental=yes\n";
     put("config_ini", "conf", conf)?;
-    put("config_project", "conf", format!("{conf}---mkosi.conf.d/10-a.conf\n[Content]\nPackages=\n---mkosi.profiles/p/mkosi.conf\n[Include]\nInclude=../x\n---mkosi.extra->/etc\n---args\nprofile=p\npackages=z\n"))?;
+    put(
+        "config_project",
+        "conf",
+        format!(
+            "{conf}---mkosi.conf.d/10-a.conf\n[Content]\nPackages=\n---mkosi.profiles/p/mkosi.conf\n[Include]\nInclude=../x\n---mkosi.extra->/etc\n---args\nprofile=p\npackages=z\n"
+        ),
+    )?;
     put("config_version", "two", "1.2~rc3^git-4\n1.10")?;
     let definition = "[Partition]\nType=root\nFormat=ext4\nCopyFiles=/a:/b\nSizeMinBytes=1G\nWeight=500\nGrowFileSystem=yes\nLabel=%M_%A\nFlags=0x8000000000000000\n";
     put("disk_definition", "root", definition)?;
-    put("disk_plan", "two", format!("{}\0{}\0AB", "[Partition]\nType=esp\nSizeMinBytes=64M\nSizeMaxBytes=64M\n", definition))?;
+    put(
+        "disk_plan",
+        "two",
+        format!(
+            "{}\0{}\0AB",
+            "[Partition]\nType=esp\nSizeMinBytes=64M\nSizeMaxBytes=64M\n", definition
+        ),
+    )?;
     put("sandbox_subid", "ranges", "user:100000:65536\n1000:200000:65536\n")?;
-    put("os_system", "files", "usr/lib/sysusers.d/a.conf\nu x 100:x \"A B\" /run /bin/sh\ng y -\nm x y\nr - 500-900\n\0etc/passwd\nroot:x:0:0:root:/root:/bin/bash\n\0etc/group\nroot:x:0:\n\0etc/shadow\nroot:*:1::::::\n\0usr/lib/systemd/system/a@.service\n[Unit]\nConditionFirstBoot=yes\n[Install]\nWantedBy=multi-user.target\nAlias=b.service\nDefaultInstance=i\nAlso=c.socket\n\0usr/lib/systemd/system/c.socket\n[Install]\nWantedBy=sockets.target\n\0usr/lib/systemd/system-preset/9.preset\nenable a@.service x y\ndisable *\n\0usr/lib/os-release\nID=debian\n")?;
-    put("check_seal", "leftovers", "fetc/machine-id\n0123456789abcdef0123456789abcdef\n\0ladm\n../etc\0lvar/lib/dbus\n/etc\0fusr/sbin/sshd\n\0hetc/ssh/ssh_host_rsa_key\nusr/sbin/sshd\0fetc/ssh/sshd_config\nHostKey /etc/k\n\0fetc/k\nsecret\0Floader/random-seed\nseed\0Floader/entries/a.conf\nmachine-id x\0ltmp\nvar/tmp\0fvar/tmp/x\ny\0fvar/log/wtmp\nz\0droot/.ssh\0")?;
-    put("build_lock", "lock", format!("version = 1\narchitecture = \"amd64\"\ngenerations = [1]\n[requests]\nimage = \"0123456789abcdef\"\n[[releases]]\nsuite = \"trixie\"\ndate = 1\nsha256 = \"{SUM}\"\n[[packages]]\nname = \"a\"\nversion = \"1\"\narchitecture = \"all\"\nsource = \"a\"\nsuite = \"trixie\"\nfilename = \"pool/a.deb\"\nsize = 1\nsha256 = \"{SUM}\"\nsets = [\"image\"]\nautomatic = []\n"))?;
-    let records = debian::read_packages(&packages)?;
-    let records: Vec<_> = records.into_iter().map(std::sync::Arc::new).collect();
-    put("apt_records", "one", apt::records::encode(&records))
+    put(
+        "os_system",
+        "files",
+        "usr/lib/sysusers.d/a.conf\nu x 100:x \"A B\" /run /bin/sh\ng y -\nm x y\nr - 500-900\n\0etc/passwd\nroot:x:0:0:root:/root:/bin/bash\n\0etc/group\nroot:x:0:\n\0etc/shadow\nroot:*:1::::::\n\0usr/lib/systemd/system/a@.service\n[Unit]\nConditionFirstBoot=yes\n[Install]\nWantedBy=multi-user.target\nAlias=b.service\nDefaultInstance=i\nAlso=c.socket\n\0usr/lib/systemd/system/c.socket\n[Install]\nWantedBy=sockets.target\n\0usr/lib/systemd/system-preset/9.preset\nenable a@.service x y\ndisable *\n\0usr/lib/os-release\nID=debian\n",
+    )?;
+    put(
+        "check_seal",
+        "leftovers",
+        "fetc/machine-id\n0123456789abcdef0123456789abcdef\n\0ladm\n../etc\0lvar/lib/dbus\n/etc\0fusr/sbin/sshd\n\0hetc/ssh/ssh_host_rsa_key\nusr/sbin/sshd\0fetc/ssh/sshd_config\nHostKey /etc/k\n\0fetc/k\nsecret\0Floader/random-seed\nseed\0Floader/entries/a.conf\nmachine-id x\0ltmp\nvar/tmp\0fvar/tmp/x\ny\0fvar/log/wtmp\nz\0droot/.ssh\0",
+    )?;
+    put(
+        "build_lock",
+        "lock",
+        format!(
+            "version = 1\narchitecture = \"amd64\"\ngenerations = [1]\n[requests]\nimage = \"0123456789abcdef\"\n[[releases]]\nsuite = \"trixie\"\ndate = 1\nsha256 = \"{SUM}\"\n[[packages]]\nname = \"a\"\nversion = \"1\"\narchitecture = \"all\"\nsource = \"a\"\nsuite = \"trixie\"\nfilename = \"pool/a.deb\"\nsize = 1\nsha256 = \"{SUM}\"\nsets = [\"image\"]\nautomatic = []\n"
+        ),
+    )?;
+    put("apt_records", "one", apt::records::encode(&debian::read_packages(&packages)?))
 }
 
 fn p(path: &'static str) -> TreePath {
@@ -254,8 +307,19 @@ fn programs() -> Result<()> {
     let elf = module();
     put("boot_module", "modinfo", &elf)?;
     put("sandbox_elf", "module", &elf)?;
-    put("sandbox_acl", "mask", [2, 0, 0, 0, 1, 0, 7, 0, 255, 255, 255, 255, 4, 0, 5, 0, 255, 255, 255, 255, 16, 0, 7, 0, 255, 255, 255, 255, 32, 0, 5, 0, 255, 255, 255, 255])?;
-    put("sandbox_capability", "v3", [&[1, 0, 0, 3][..], &[0, 4, 0, 0], &[0; 12], &[0, 0, 1, 0]].concat())
+    put(
+        "sandbox_acl",
+        "mask",
+        [
+            2, 0, 0, 0, 1, 0, 7, 0, 255, 255, 255, 255, 4, 0, 5, 0, 255, 255, 255, 255, 16, 0, 7,
+            0, 255, 255, 255, 255, 32, 0, 5, 0, 255, 255, 255, 255,
+        ],
+    )?;
+    put(
+        "sandbox_capability",
+        "v3",
+        [&[1, 0, 0, 3][..], &[0, 4, 0, 0], &[0; 12], &[0, 0, 1, 0]].concat(),
+    )
 }
 
 /// A 64-bit ELF with the sections `.modinfo` and `.shstrtab`.
