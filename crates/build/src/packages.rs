@@ -184,8 +184,13 @@ impl Archives {
             .par_iter()
             .zip(&paths)
             .map(|(i, path)| {
-                let package =
-                    dpkg::unpack_file(store, path, &key(packages[*i]), &Limits::default())?;
+                let locked = packages[*i];
+                let package = dpkg::unpack_file(store, path, &key(locked), &Limits::default());
+                let package = package.map_err(|source| BuildError::Unpack {
+                    package: format!("{} {}", locked.name, locked.version),
+                    cache: store.root().to_owned(),
+                    source,
+                })?;
                 step.progress(done.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1);
                 Ok(package)
             })
