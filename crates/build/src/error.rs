@@ -93,6 +93,16 @@ pub enum BuildError {
     /// An output or another file of the host.
     #[error(transparent)]
     Output(#[from] crate::outputs::OutputError),
+    /// A package cannot be unpacked.
+    #[error("{package} cannot be unpacked into the cache {}", cache.display())]
+    Unpack {
+        /// Its name and version.
+        package: String,
+        /// Where.
+        cache: PathBuf,
+        /// Why not.
+        source: dpkg::Error,
+    },
     /// A package.
     #[error(transparent)]
     Package(#[from] dpkg::Error),
@@ -126,7 +136,15 @@ pub enum BuildError {
     /// The partition plan.
     #[error(transparent)]
     Partitions(#[from] disk::plan::PlanError),
-    /// Writing the disk.
+    /// Writing the disk image.
+    #[error("cannot write {}", path.display())]
+    DiskImage {
+        /// The image.
+        path: PathBuf,
+        /// What failed.
+        source: disk::execute::ExecuteError,
+    },
+    /// What goes onto the disk.
     #[error(transparent)]
     Disk(#[from] disk::execute::ExecuteError),
     /// A unified kernel image.

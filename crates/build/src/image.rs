@@ -3,7 +3,7 @@
 
 use std::fs::File;
 use std::io::{self, Read, Seek};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use config::Config;
 use config::config::UuidChoice;
@@ -209,13 +209,17 @@ impl Disk<'_> {
         staging: &mut Staging,
         name: &str,
     ) -> Result<(), BuildError> {
+        let execute = |file: &mut File, path: PathBuf| {
+            let done = execute::write_image(work, file, &path);
+            done.map_err(|source| BuildError::DiskImage { path, source })
+        };
         if self.config.output.compress == Compression::None {
             let mut file = staging.create(name)?;
-            return Ok(execute::write_image(work, &mut file, &staging.path(name))?);
+            return execute(&mut file, staging.path(name));
         }
         let raw = format!("{name}.raw");
         let mut file = staging.create(&raw)?;
-        execute::write_image(work, &mut file, &staging.path(&raw))?;
+        execute(&mut file, staging.path(&raw))?;
         compress_disk(&mut file, staging, name, self.config, self.context)?;
         let _ = std::fs::remove_file(staging.path(&raw));
         Ok(())

@@ -252,7 +252,12 @@ fn unpack(package: &LockedPackage, path: &Path, store: &Store) -> Result<Arc<Pac
     let file = std::fs::File::open(path).map_err(io_error("open", path))?;
     let file = std::io::BufReader::with_capacity(1 << 17, file);
     let name = Path::new(&package.filename).file_name().unwrap_or_default().to_string_lossy();
-    Ok(dpkg::unpack(store, &name, file, &key(package), &Limits::default())?)
+    let unpacked = dpkg::unpack(store, &name, file, &key(package), &Limits::default());
+    unpacked.map_err(|source| BuildError::Unpack {
+        package: format!("{} {}", package.name, package.version),
+        cache: store.root().to_owned(),
+        source,
+    })
 }
 
 fn native(architecture: &str) -> Result<Architecture, BuildError> {

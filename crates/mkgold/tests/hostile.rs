@@ -93,6 +93,10 @@ fn links_lead_nowhere_but_into_the_image() {
         // As after a chroot: the place that the link names inside the image.
         assert!(run.success, "{}", run.text);
         let inside = project.root().join(outside.strip_prefix("/").unwrap());
+        if ["/tmp", "/var/tmp"].iter().any(|sealed| outside.starts_with(sealed)) {
+            assert!(!inside.exists(), "temporary files are sealed");
+            continue;
+        }
         assert_eq!(std::fs::read(inside.join("file")).unwrap(), b"changed");
         assert_eq!(std::fs::read(inside.join("new")).unwrap(), b"made");
     }

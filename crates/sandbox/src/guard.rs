@@ -58,6 +58,8 @@ pub fn guarded(work: impl FnOnce() -> u8, clean: impl FnOnce()) -> io::Result<En
     unsafe {
         check(i64::from(libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)))?;
         check(i64::from(libc::sigprocmask(libc::SIG_BLOCK, &set, std::ptr::null_mut())))?;
+        // Whoever started us may ignore the end of children, and then there is none.
+        libc::signal(libc::SIGCHLD, libc::SIG_DFL);
     }
     let guard = std::process::id();
     // SAFETY: this process has one thread, so the child is a whole process.

@@ -236,7 +236,9 @@ fn releases(ground: &Ground) {
     let serve = |path: &'static str, trick: Trick| {
         move |ground: &Ground| ground.server.trick(path, trick, ALWAYS)
     };
-    ground.fails("Release gone", "not found", UPDATE, |g| g.server.remove(INRELEASE));
+    ground.fails("Release gone", "no InRelease and no Release file", UPDATE, |g| {
+        g.server.remove(INRELEASE)
+    });
     let itself = Trick::Redirect(format!("{}{INRELEASE}", ground.server.base()));
     ground.fails("Release in a circle", "redirected", UPDATE, serve(INRELEASE, itself));
     ground.fails("signed by somebody else", "sign", UPDATE, |ground| {

@@ -90,11 +90,12 @@ pub fn cold_cache(project: &Path, cache: &Path) {
         let shard = Path::new("debs").join(&sum[..2]);
         let from = downloads().join(&shard).join(sum);
         if !from.exists() {
-            continue; // The sum of a Release file.
+            continue; // A Release file, or a package that this build does not need.
         }
         fs::create_dir_all(cache.join(&shard)).unwrap();
         let to = cache.join(&shard).join(sum);
-        if fs::hard_link(&from, &to).is_err() {
+        // Never a copy onto a link to the same file: that would empty both.
+        if !to.exists() && fs::hard_link(&from, &to).is_err() {
             fs::copy(&from, &to).unwrap();
         }
     }
