@@ -193,10 +193,11 @@ impl Enabler<'_> {
         let install = units::install(self.tree, self.dirs, &file, path)?;
         let link_name = match (&install.default_instance, units::is_template(name)) {
             (Some(instance), true) => name.replacen("@.", &format!("@{instance}."), 1),
-            // A template without an instance can only be wanted, not started.
-            (None, true) if install.alias.is_empty() => return Ok(install.also),
             _ => name.to_owned(),
         };
+        // A template without an instance is no unit: only another template, whose
+        // instances pull in those of the same name, can want it (systemd.unit(5)).
+        let may_want = |unit: &str| !units::is_template(&link_name) || units::is_template(unit);
         let target = self.link_target(path);
         let base = self.dirs[0];
         let mut links = Vec::new();
@@ -209,9 +210,8 @@ impl Enabler<'_> {
             ("upholds", &install.upheld_by),
         ];
         for (kind, by) in sets {
-            for unit in by {
-                links.push(format!("{base}/{}.{kind}/{link_name}", expand(unit, &link_name)));
-            }
+            let by = by.iter().map(|unit| expand(unit, &link_name)).filter(|unit| may_want(unit));
+            links.extend(by.map(|unit| format!("{base}/{unit}.{kind}/{link_name}")));
         }
         for link in links {
             self.link(&link, &target)?;
@@ -350,6 +350,16 @@ mod tests {
     }
 
     const DATA: &str = "/usr/lib/systemd/system";
+
+    #[test]
+    fn a_template_is_wanted_by_templates_only() {
+        let mut t = Tree::new();
+        let text = "[Install]\nWantedBy=db@%i.service plain.target\n";
+        t.write(&p("usr/lib/systemd/system/dump@.timer"), 0o644, text.as_bytes()).unwrap();
+        apply_all(&mut t, Scope::System, DATA, Mtime::secs(3)).unwrap();
+        let expected = "/db@.service.wants/dump@.timer /usr/lib/systemd/system/dump@.timer";
+        assert_eq!(links(&t), [expected]);
+    }
 
     #[test]
     fn enables_what_no_rule_forbids() {

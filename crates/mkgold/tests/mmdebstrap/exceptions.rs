@@ -84,7 +84,6 @@ pub const EXCEPTIONS: &[Exception] = &[
         "`uninitialized`: the next boot is a first boot (R1), which systemd would not take an \
          empty file for (bookworm); 0444 as systemd makes it",
     ),
-    row("etc/kernel", &[OnlyLeft], "the directory of the entry token"),
     row("etc/kernel/entry-token", &[OnlyLeft], "boot entries are named after it (B1)"),
     row("etc/resolv.conf", &[OnlyRight], "mmdebstrap copies the build machine's (R7-resolv)"),
     row("etc/ssh/ssh_host_*", &[OnlyRight], SEALED_KEYS),
