@@ -186,10 +186,10 @@ impl Archives {
             .map(|(i, path)| {
                 let locked = packages[*i];
                 let package = dpkg::unpack_file(store, path, &key(locked), &Limits::default());
-                let package = package.map_err(|source| BuildError::Unpack {
+                let package = package.map_err(|e| BuildError::Unpack {
                     package: format!("{} {}", locked.name, locked.version),
                     cache: store.root().to_owned(),
-                    source,
+                    source: Box::new(e),
                 })?;
                 step.progress(done.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1);
                 Ok(package)
