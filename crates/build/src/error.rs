@@ -101,7 +101,7 @@ pub enum BuildError {
         /// Where.
         cache: PathBuf,
         /// Why not.
-        source: dpkg::Error,
+        source: Box<dpkg::Error>,
     },
     /// A package.
     #[error(transparent)]
@@ -142,7 +142,7 @@ pub enum BuildError {
         /// The image.
         path: PathBuf,
         /// What failed.
-        source: disk::execute::ExecuteError,
+        source: Box<disk::execute::ExecuteError>,
     },
     /// What goes onto the disk.
     #[error(transparent)]

@@ -211,7 +211,7 @@ impl Disk<'_> {
     ) -> Result<(), BuildError> {
         let execute = |file: &mut File, path: PathBuf| {
             let done = execute::write_image(work, file, &path);
-            done.map_err(|source| BuildError::DiskImage { path, source })
+            done.map_err(|e| BuildError::DiskImage { path, source: Box::new(e) })
         };
         if self.config.output.compress == Compression::None {
             let mut file = staging.create(name)?;

@@ -253,10 +253,10 @@ fn unpack(package: &LockedPackage, path: &Path, store: &Store) -> Result<Arc<Pac
     let file = std::io::BufReader::with_capacity(1 << 17, file);
     let name = Path::new(&package.filename).file_name().unwrap_or_default().to_string_lossy();
     let unpacked = dpkg::unpack(store, &name, file, &key(package), &Limits::default());
-    unpacked.map_err(|source| BuildError::Unpack {
+    unpacked.map_err(|e| BuildError::Unpack {
         package: format!("{} {}", package.name, package.version),
         cache: store.root().to_owned(),
-        source,
+        source: Box::new(e),
     })
 }
 

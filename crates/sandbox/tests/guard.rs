@@ -45,18 +45,17 @@ fn killed() {
     std::process::exit(guarded(work, clean).unwrap().follow().into());
 }
 
-/// The work starts something of its own, says so and never ends.
+/// The work starts something of its own, says so and waits for it.
 fn forever() {
     let work = || {
         let mut sleep = std::process::Command::new("sleep");
         sleep.arg("1000").stdout(Stdio::null());
         sandbox::ends_with_us(&mut sleep);
-        let child = sleep.spawn().unwrap();
+        let mut child = sleep.spawn().unwrap();
         println!("{} {}", std::process::id(), child.id());
         std::io::stdout().flush().unwrap();
-        loop {
-            std::thread::sleep(Duration::from_secs(1));
-        }
+        child.wait().unwrap();
+        0
     };
     std::process::exit(guarded(work, clean).unwrap().follow().into());
 }
