@@ -263,7 +263,6 @@ fn a_package_of_a_million_entries_takes_little_memory() {
     let own = [file("./control", control("evil").as_bytes())];
     let run = build(&deb_with(&own, &packed, ".zst"));
     assert!(run.success, "{}", run.text);
-    println!("a package of 10⁶ entries: {} MiB", run.memory >> 20);
 }
 
 #[test]
@@ -317,7 +316,6 @@ fn memory_for_archive(entries: u32) -> u64 {
     project.file("x.tar.zst", many_entries(entries), 0o644);
     let run = run(&project);
     assert!(run.success, "{}", run.text);
-    println!("an extra tree of {entries} entries: {} MiB", run.memory >> 20);
     run.memory
 }
 
@@ -370,7 +368,6 @@ fn cached_objects_are_not_believed() {
     assert!(first.success, "{}", first.text);
     let objects: Vec<_> = common::files(&project.path("cache"))
         .into_iter()
-        .map(|(path, bytes)| (path, bytes))
         .filter(|(path, bytes)| !bytes.is_empty() && !path.to_string_lossy().contains("/pool/"))
         .collect();
     assert!(objects.len() >= 3, "{objects:?}");
