@@ -70,6 +70,13 @@ fn names_that_lead_out_are_refused() {
     refused(&hostile(special("./", b'2', "/tmp")), "not a directory");
 }
 
+/// A record of a pax header, its own length in front.
+fn pax_record(key: &str, value: &str) -> String {
+    let rest = format!(" {key}={value}\n");
+    let with = |digits: usize| format!("{}{rest}", rest.len() + digits);
+    (1..9).map(with).find(|r| r.starts_with(&format!("{} ", r.len()))).expect("a length fits")
+}
+
 /// Packages that a builder without care would write through.
 #[test]
 fn links_lead_nowhere_but_into_the_image() {
@@ -83,7 +90,9 @@ fn links_lead_nowhere_but_into_the_image() {
             _ => format!("{up}{}", outside.strip_prefix("/").unwrap().display()),
         };
         let items = [
-            special("./door", b'2', &link),
+            // The header has room for 100 bytes only.
+            Item { kind: b'x', ..file("pax", pax_record("linkpath", &link).as_bytes()) },
+            special("./door", b'2', "long"),
             file("./door/file", b"changed"),
             file("./door/new", b"made"),
             special("./twin", b'1', "door/file"),
@@ -93,10 +102,6 @@ fn links_lead_nowhere_but_into_the_image() {
         // As after a chroot: the place that the link names inside the image.
         assert!(run.success, "{}", run.text);
         let inside = project.root().join(outside.strip_prefix("/").unwrap());
-        if ["/tmp", "/var/tmp"].iter().any(|sealed| outside.starts_with(sealed)) {
-            assert!(!inside.exists(), "temporary files are sealed");
-            continue;
-        }
         assert_eq!(std::fs::read(inside.join("file")).unwrap(), b"changed");
         assert_eq!(std::fs::read(inside.join("new")).unwrap(), b"made");
     }
@@ -268,7 +273,6 @@ fn a_package_of_a_million_entries_takes_little_memory() {
     let own = [file("./control", control("evil").as_bytes())];
     let run = build(&deb_with(&own, &packed, ".zst"));
     assert!(run.success, "{}", run.text);
-    println!("a package of 10⁶ entries: {} MiB", run.memory >> 20);
 }
 
 #[test]
@@ -291,7 +295,11 @@ fn trees_of_the_project_stay_inside() {
         // The same as an archive, and archives that lead out.
         let project = new("x.tar");
         let link = project.path("outside").display().to_string();
-        let items = [special("./door", b'2', &link), file("./door/file", b"changed")];
+        let items = [
+            Item { kind: b'x', ..file("pax", pax_record("linkpath", &link).as_bytes()) },
+            special("./door", b'2', "long"),
+            file("./door/file", b"changed"),
+        ];
         project.file("x.tar", tar(&items), 0o644);
         let run = self::run(&project);
         assert!(run.success, "{setting}: {}", run.text);
@@ -322,7 +330,6 @@ fn memory_for_archive(entries: u32) -> u64 {
     project.file("x.tar.zst", many_entries(entries), 0o644);
     let run = run(&project);
     assert!(run.success, "{}", run.text);
-    println!("an extra tree of {entries} entries: {} MiB", run.memory >> 20);
     run.memory
 }
 
@@ -375,7 +382,6 @@ fn cached_objects_are_not_believed() {
     assert!(first.success, "{}", first.text);
     let objects: Vec<_> = common::files(&project.path("cache"))
         .into_iter()
-        .map(|(path, bytes)| (path, bytes))
         .filter(|(path, bytes)| !bytes.is_empty() && !path.to_string_lossy().contains("/pool/"))
         .collect();
     assert!(objects.len() >= 3, "{objects:?}");

@@ -35,9 +35,10 @@ pub struct Run {
 }
 
 impl Project {
+    // Not in /tmp, which an image has empty: tests look for what links to here made there.
     /// With `more` in its configuration, section `[Content]` last.
     pub fn new(more: &str) -> Project {
-        let project = Project { work: tempfile::tempdir().unwrap() };
+        let project = Project { work: tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap() };
         let mirror = project.path("mirror");
         std::fs::create_dir_all(&mirror).unwrap();
         std::fs::create_dir_all(project.path("project/packages")).unwrap();
@@ -106,6 +107,7 @@ pub fn run(command: &mut Command) -> Run {
     let out = tempfile::NamedTempFile::new().unwrap();
     let file = || std::fs::File::options().append(true).open(out.path()).unwrap();
     command.stdin(Stdio::null()).stdout(file()).stderr(file());
+    #[allow(clippy::zombie_processes, reason = "wait4 waits, for it tells the memory")]
     let child = command.spawn().expect("the command starts");
     let mut status = 0;
     // SAFETY: plain integers, for which zeroes are a value.
