@@ -90,9 +90,10 @@ pub fn oracles() -> Result<(), String> {
 
 /// Comparisons with the original tools.
 pub fn oracle() -> Result<(), String> {
+    let mkgold = mkgold()?;
     let mut test =
         cargo(&["test", "--workspace", "--quiet", "--test", "oracle_*", "--", "--ignored"]);
-    run(test.env("MKGOLD_ORACLE", oracle_root()))
+    run(test.env("MKGOLD_ORACLE", oracle_root()).env("MKGOLD_BINARY", mkgold))
 }
 
 /// Builds real images and boots them.
