@@ -87,7 +87,10 @@ pub(crate) fn create_locked(parent: &Path, name: &str) -> io::Result<(PathBuf, F
             other => other?,
         };
         let (locked, ours) = (lock.try_lock().is_ok(), lock.metadata()?);
-        if locked && fs::metadata(&dir).is_ok_and(|there| same_file(&ours, &there)) {
+        let is_there = || fs::metadata(&dir).is_ok_and(|there| same_file(&ours, &there));
+        // Not empty: ours was taken away, and this is another's who has ended since.
+        let is_empty = || fs::read_dir(&dir).is_ok_and(|mut entries| entries.next().is_none());
+        if locked && is_there() && is_empty() {
             return Ok((dir, lock));
         }
     }
@@ -112,7 +115,12 @@ fn remove_abandoned(parent: &Path) {
 pub(crate) fn remove_if_abandoned(path: &Path) {
     // The lock is held until the directory is gone.
     let Ok(dir) = File::open(path) else { return };
-    if dir.try_lock().is_ok() {
+    if dir.try_lock().is_err() {
+        return;
+    }
+    // Between the two, somebody may have removed it, and somebody else made another.
+    let (locked, there) = (dir.metadata(), fs::metadata(path));
+    if locked.is_ok_and(|locked| there.is_ok_and(|there| same_file(&locked, &there))) {
         let _ = sandbox::remove_dir(path);
     }
 }
