@@ -109,15 +109,8 @@ pub fn decompress(file: File, compression: Compression) -> io::Result<Box<dyn io
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::config;
     use std::io::{Read, Seek};
-
-    fn config(args: &[&str]) -> Config {
-        let dir = tempfile::tempdir().unwrap();
-        let args = args.iter().map(|a| a.split_once('=').unwrap());
-        let args = args.map(|(name, value)| config::Argument::new(name, value)).collect();
-        let request = config::Request { args };
-        config::load(dir.path(), &request, &config::Facts::default()).unwrap().config
-    }
 
     #[test]
     fn threads_do_not_change_the_bytes_and_they_read_back() {

@@ -284,6 +284,7 @@ fn ssh(tree: &mut Tree, epoch: Mtime) -> Result<Option<String>, BuildError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::config;
 
     #[test]
     fn links_to_units_lead_where_the_release_has_them() {
@@ -309,14 +310,6 @@ mod tests {
         assert!(t.contains(&TreePath::literal("usr/share/a/y.txt")));
         assert_eq!(remove_files(&mut t, &["/usr/*".to_owned()]).unwrap(), 4);
         assert!(remove_files(&mut t, &["/[".to_owned()]).is_err());
-    }
-
-    fn config(args: &[&str]) -> Config {
-        let dir = tempfile::tempdir().unwrap();
-        let args = args.iter().map(|a| a.split_once('=').unwrap());
-        let args = args.map(|(name, value)| config::Argument::new(name, value)).collect();
-        let request = config::Request { args };
-        config::load(dir.path(), &request, &config::Facts::default()).unwrap().config
     }
 
     #[test]

@@ -41,6 +41,8 @@ pub mod scripts;
 pub mod sets;
 pub mod shell;
 pub mod sources;
+#[cfg(test)]
+mod testing;
 pub mod tools;
 pub mod unchanged;
 pub mod workdir;

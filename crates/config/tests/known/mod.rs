@@ -80,6 +80,7 @@ const MKOSI_27: &[Known] = &[
     known("cli rel path", "KernelCommandLine", EMBEDDED),
     known("cli rel path", "Locale", EMBEDDED),
     known("cli rel path", "Packages", EMBEDDED),
+    known("cli rel path", "Timezone", EMBEDDED),
 ];
 
 /// The differences that are known for a version of mkosi.
