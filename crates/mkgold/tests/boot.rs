@@ -134,6 +134,38 @@ fn two_clones_of_a_server_boot_grow_and_differ() {
     assert_eq!(identities[0].0.len(), 32, "the machine ID is committed");
 }
 
+/// F3: the machine ID is written when all that a first boot makes is on the disk.
+#[test]
+#[ignore = "boot: builds and boots real images"]
+fn a_power_cut_leaves_a_first_boot_until_it_is_complete_and_none_after() {
+    let work = tempfile::tempdir().unwrap();
+    let password = format!("--root-password={PASSWORD}");
+    let disk = build("server", &work.path().join("out"), &[&password]);
+    grow(&disk);
+    let cut_at = |words: &[&str]| {
+        let mut console = boot(work.path(), &disk);
+        let said = |line: &str| words.iter().all(|word| line.contains(word));
+        while !said(&console.expect("\n", BOOT).unwrap()) {}
+        console.kill().unwrap();
+    };
+    cut_at(&["Reached", "sysinit.target"]);
+    // Only a first boot has this unit; it comes after the target. As audit has it: systemd
+    // shortens the name on a narrow console.
+    cut_at(&["unit=systemd-machine-id-commit", "res=success"]);
+    let mut console = boot(work.path(), &disk);
+    login(&mut console);
+    check_healthy(&mut console);
+    let first = console.status("systemctl is-active first-boot-complete.target", COMMAND);
+    assert_eq!(first.unwrap().1.trim(), "inactive");
+    assert_eq!(identity(&mut console).0.len(), 32);
+    for kind in ["ed25519", "ecdsa", "rsa"] {
+        let key = format!("/etc/ssh/ssh_host_{kind}_key");
+        let read = format!("ssh-keygen -y -f {key} | cut -d ' ' -f 2 | grep -F -f - {key}.pub");
+        console.run(&read, COMMAND).unwrap();
+    }
+    power_off(console);
+}
+
 #[test]
 #[ignore = "boot: builds and boots real images"]
 fn a_bookworm_uki_boots_without_a_boot_loader() {

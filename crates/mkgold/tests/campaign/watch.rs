@@ -5,6 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use testkit::privilege;
+
 /// How long a process may take to end after its builder was killed. Machines stand
 /// still at times.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -15,10 +17,19 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Begins. From now on, orphans of what this process starts become its children.
+    /// Begins. From now on, orphans of what this process starts become its children. As
+    /// root, this thread leaves the mounts of the machine, which others may change.
     pub fn begin() -> Watch {
-        // SAFETY: numbers only.
-        unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) };
+        // SAFETY: numbers, a terminated string, and null pointers that are not used.
+        unsafe {
+            libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
+            if privilege::is_root() {
+                let none = std::ptr::null();
+                assert_eq!(libc::unshare(libc::CLONE_NEWNS), 0);
+                let private = libc::MS_REC | libc::MS_PRIVATE;
+                assert_eq!(libc::mount(none, c"/".as_ptr(), none, private, none.cast()), 0);
+            }
+        }
         Watch { mounts: mounts() }
     }
 
@@ -41,7 +52,7 @@ impl Watch {
 }
 
 fn mounts() -> String {
-    fs::read_to_string("/proc/self/mountinfo").unwrap()
+    fs::read_to_string("/proc/thread-self/mountinfo").unwrap()
 }
 
 /// Takes note of children that have ended and that nobody waits for. The tests of this
