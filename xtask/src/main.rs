@@ -5,6 +5,7 @@
 //! beyond Rust and a C compiler: the oracles come from Debian by mkgold itself.
 
 mod fuzz;
+mod parity;
 mod rings;
 mod run;
 

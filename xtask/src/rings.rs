@@ -22,6 +22,7 @@ pub fn all() -> Result<(), String> {
 /// Formatting, lints, licences, generated pages.
 pub fn lint() -> Result<(), String> {
     run(&mut cargo(&["fmt", "--all", "--check"]))?;
+    crate::parity::check()?;
     run(&mut cargo(&["clippy", "--workspace", "--all-targets", "--quiet", "--", "-Dwarnings"]))?;
     deny()
 }

@@ -34,6 +34,8 @@ fn names_resolve_in_an_empty_root_whatever_nsswitch_says() {
     .unwrap();
     std::fs::copy(std::env::current_exe().unwrap(), root.path().join("test")).unwrap();
     let mut command = Command::new("unshare");
+    // chroot(8) is not in the PATH of Debian's ordinary users.
+    command.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
     command.args(["--user", "--map-root-user", "--net", "--mount", "--", "chroot"]);
     command.arg(root.path()).arg("/test");
     command.args(["--ignored", "--exact", "names_resolve_in_an_empty_root_whatever_nsswitch_says"]);

@@ -29,7 +29,7 @@ fn file(path: &Path) -> Content {
 #[test]
 #[ignore = "oracle"]
 fn bootctl_lists_both_kinds_of_entries() {
-    let oracle = common::oracle();
+    let oracle = testkit::oracle::root();
     let efi = oracle.join("usr/lib/systemd/boot/efi");
     let mut root = Tree::new();
     for name in ["systemd-bootx64.efi", "linuxx64.efi.stub"] {

@@ -10,12 +10,13 @@ mod known;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use common::{Answer, Node, Project, ROOT, Recording, projects, unexplained};
 use serde_json::{Map, Value};
+use testkit::oracle;
 
 /// Keys of mkosi's summary that mkgold has too.
 fn supported(image: &Map<String, Value>) -> Map<String, Value> {
@@ -68,7 +69,7 @@ for n, (args, env) in enumerate(json.load(open("/mnt/jobs.json"))):
 "#;
 
 /// Runs mkosi on all projects; the answers by name and mkosi's version.
-fn ask(oracle: &Path, projects: &[Project]) -> (String, Vec<Answer>) {
+fn ask(projects: &[Project]) -> (String, Vec<Answer>) {
     let work = tempfile::tempdir().unwrap();
     fs::set_permissions(work.path(), fs::Permissions::from_mode(0o755)).unwrap();
     for (index, project) in projects.iter().enumerate() {
@@ -80,29 +81,10 @@ fn ask(oracle: &Path, projects: &[Project]) -> (String, Vec<Answer>) {
     fs::write(work.path().join("driver.py"), DRIVER).unwrap();
     let run = "python3 -m mkosi --version >/mnt/version; exec python3 /mnt/driver.py";
     fs::write(work.path().join("run.sh"), run).unwrap();
-    let over = match &module {
-        Some(module) => format!(
-            "mount --bind {} {}/usr/lib/python3/dist-packages/mkosi;",
-            module.display(),
-            oracle.display()
-        ),
-        None => String::new(),
-    };
-    let command = format!(
-        "mount --bind {work} {oracle}/mnt; {over} mount -t proc proc {oracle}/proc; \
-         exec chroot {oracle} /usr/bin/env -i HOME=/root PATH=/usr/sbin:/usr/bin:/sbin:/bin sh /mnt/run.sh",
-        work = work.path().display(),
-        oracle = oracle.display()
-    );
-    let root = fs::metadata("/proc/self").map(|m| m.uid()).ok() == Some(0);
-    let user: &[&str] = if root { &[] } else { &["--map-root-user"] };
-    let status = Command::new("unshare")
-        .args(["--mount", "--pid", "--fork"])
-        .args(user)
-        .args(["sh", "-ec", &command])
-        .stdin(Stdio::null())
-        .status()
-        .expect("unshare runs");
+    let installed = Path::new("/usr/lib/python3/dist-packages/mkosi");
+    let over: Vec<_> = module.iter().map(|module| (&**module, installed)).collect();
+    let mut command = oracle::shell("exec sh /mnt/run.sh", work.path(), &over);
+    let status = command.stdin(Stdio::null()).status().expect("unshare runs");
     assert!(status.success(), "the oracle could not be run: {status}");
     let version = fs::read_to_string(work.path().join("version")).expect("mkosi has a version");
     let version = version.trim().trim_start_matches("mkosi ").to_string();
@@ -157,14 +139,10 @@ fn selection() -> Vec<Project> {
 #[test]
 #[ignore = "oracle"]
 fn mkosi_reads_the_same_configuration() {
-    let oracle = std::env::var_os("MKGOLD_ORACLE")
-        .map(PathBuf::from)
-        .expect("MKGOLD_ORACLE must name a root file system with mkosi");
-    assert!(oracle.join("usr/bin/mkosi").exists(), "no mkosi in {}", oracle.display());
     let projects = selection();
     let mut asked = projects.clone();
     asked.push(Project { name: "empty".into(), ..Project::default() });
-    let (version, answers) = ask(&oracle, &asked);
+    let (version, answers) = ask(&asked);
     let recording = record(version, &projects, answers);
     if std::env::var_os("MKGOLD_RECORD").is_some() {
         let name = format!("tests/data/mkosi-{}.json", recording.version);
