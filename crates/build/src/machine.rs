@@ -344,7 +344,7 @@ mod tests {
 
     fn load(settings: &[(&str, &str)]) -> Loaded {
         let dir = tempfile::tempdir().unwrap();
-        let args = settings.iter().map(|(name, value)| config::Argument::new(name, value));
+        let args = settings.iter().map(|(name, value)| config::Argument::new(*name, *value));
         let request = config::Request { args: args.collect() };
         config::load(dir.path(), &request, &config::Facts::default()).unwrap()
     }
@@ -368,7 +368,7 @@ mod tests {
     #[test]
     fn writes_are_thrown_away_unless_somebody_wrote_no() {
         let dir = tempfile::tempdir().unwrap();
-        for settings in [&[][..], &[("Ephemeral", "yes")], &[("RuntimeSize", "1G")]] {
+        for settings in [&[][..], &[("Ephemeral", "yes")], &[("RuntimeSize", "64M")]] {
             let (disk, writable, len) = started(dir.path(), settings);
             assert_eq!(disk.format, DiskFormat::Qcow2, "{settings:?}");
             assert_eq!(disk.path, Path::new("/machine/overlay.qcow2"), "{settings:?}");
@@ -376,10 +376,10 @@ mod tests {
             let overlay = std::fs::read(dir.path().join("overlay.qcow2")).unwrap();
             let size = u64::from_be_bytes(overlay[24..32].try_into().unwrap());
             let grown = settings.iter().any(|(name, _)| *name == "RuntimeSize");
-            assert_eq!(size, if grown { 1 << 30 } else { IMAGE_SIZE }, "{settings:?}");
+            assert_eq!(size, if grown { 64 << 20 } else { IMAGE_SIZE }, "{settings:?}");
             assert_eq!((writable, len), (false, IMAGE_SIZE), "{settings:?}");
         }
-        for (more, length) in [(None, IMAGE_SIZE), (Some(("RuntimeSize", "1G")), 1 << 30)] {
+        for (more, length) in [(None, IMAGE_SIZE), (Some(("RuntimeSize", "64M")), 64 << 20)] {
             let settings: Vec<_> = [("Ephemeral", "no")].into_iter().chain(more).collect();
             let (disk, writable, len) = started(dir.path(), &settings);
             assert_eq!((disk.format, disk.path), (DiskFormat::Raw, "/image".into()));

@@ -17,7 +17,7 @@ const CASES: [(&[(&str, &str)], &str); 4] = [
             ("b", "Depends: a, c"),
             ("c", "Priority: extra"),
         ],
-        "E: Could not configure 'b:amd64'",
+        "E: Conf Broken b:amd64",
     ),
 ];
 

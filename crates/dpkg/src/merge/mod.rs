@@ -490,7 +490,7 @@ mod tests {
     #[test]
     fn times_of_directories_are_the_archive_s() {
         // The archive's time of every entry: as `header` has it.
-        const TIME: Mtime = Mtime::secs(0o143_0000_0000);
+        const TIME: Mtime = Mtime { secs: 0o143_0000_0000, nanos: 0 };
         let shelf = Shelf::new();
         let mut tree = Tree::new();
         tree.make_dirs(&p("srv")).unwrap();
