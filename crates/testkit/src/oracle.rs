@@ -30,7 +30,7 @@ exec chroot "$root" /usr/bin/env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C.
 // name is that of mkgold's sandbox, for some packages' scripts write it down.
 const NETWORK: &str = r#"
 set -e
-echo localhost > /proc/sys/kernel/hostname
+hostname localhost
 mount -t tmpfs tmpfs "$1/run"
 mkdir "$1/run/upper" "$1/run/work"
 mount -t overlay overlay -o "lowerdir=$1/etc,upperdir=$1/run/upper,workdir=$1/run/work" "$1/etc"
