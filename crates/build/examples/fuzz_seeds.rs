@@ -9,6 +9,7 @@ use std::fs::File;
 use std::io::{Cursor, Read as _, Seek as _, SeekFrom};
 use std::path::Path;
 
+use testkit::archive::ar;
 use tree::{Meta, Mtime, Node, Tree, TreePath};
 use uuid::Uuid;
 
@@ -22,7 +23,14 @@ const CONTROL: &str = "Package: demo\nVersion: 1:2.3~rc1-4+b1\nArchitecture: amd
 const SUM: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
 fn main() -> Result<()> {
-    texts()?;
+    debian_texts()?;
+    dpkg_texts()?;
+    apt_texts()?;
+    boot_texts()?;
+    config_texts()?;
+    disk_texts()?;
+    system_texts()?;
+    lock()?;
     trees()?;
     packages()?;
     disks()?;
@@ -35,7 +43,7 @@ fn put(target: &str, name: &str, bytes: impl AsRef<[u8]>) -> Result<()> {
     Ok(std::fs::write(dir.join(name), bytes)?)
 }
 
-fn texts() -> Result<()> {
+fn debian_texts() -> Result<()> {
     let packages =
         format!("{CONTROL}Filename: pool/d/demo.deb\nSize: 12\nSHA256: {SUM}\n\n{CONTROL}");
     put("debian_deb822", "packages", &packages)?;
@@ -43,6 +51,10 @@ fn texts() -> Result<()> {
     put("debian_packages", "packages", &packages)?;
     put("debian_relations", "all", "a:any (>= 1:2~3-4) [amd64 i386] <!nocheck x> | b, c (= 1)")?;
     put("debian_version", "two", "1:2.3~rc1-4+b1\n0:2.3-4")?;
+    put("apt_records", "one", apt::records::encode(&debian::read_packages(&packages)?))
+}
+
+fn dpkg_texts() -> Result<()> {
     put("dpkg_control", "control", CONTROL)?;
     let status = CONTROL.replace(
         "Multi",
@@ -56,7 +68,10 @@ fn texts() -> Result<()> {
              statoverride\nroot #3 755 /etc/d\n\0triggers/File\n/usr/x demo\n\0\
              triggers/Unincorp\nt demo\n\0info/demo:amd64.triggers\ninterest-noawait /usr/x\n"
         ),
-    )?;
+    )
+}
+
+fn apt_texts() -> Result<()> {
     let release = format!(
         "Origin: Debian\nLabel: Debian\nSuite: stable\nCodename: trixie\nVersion: 13.1\n\
          Date: Sat, 06 Sep 2025 08:15:11 UTC\nValid-Until: Sat, 13 Sep 2025 08:15:11 UTC\n\
@@ -91,7 +106,10 @@ fn texts() -> Result<()> {
         "Package: a* src:b /^x$/\nPin: release a=stable, n=trixie, o=Debian\nPin-Priority: 990\n\nPackage: *\nPin: origin \"h\"\nPin-Priority: -1\n\nPackage: c\nPin: version 1.*\nPin-Priority: 1001\n",
     )?;
     put("apt_uri", "path", "pool/main/a/a_1%3a2.deb")?;
-    put("apt_uri", "uri", "https://user:pw@host:8080/debian/./x/")?;
+    put("apt_uri", "uri", "https://user:pw@host:8080/debian/./x/")
+}
+
+fn boot_texts() -> Result<()> {
     put(
         "boot_entry",
         "type1",
@@ -104,7 +122,10 @@ fn texts() -> Result<()> {
     )?;
     put("boot_pattern", "globs", "/fs/*\nkernel/fs/ext4/ext4.ko.xz")?;
     put("boot_pattern", "regex", "-re:(net|fs)/.*[^0-9]$\nkernel/net/a.ko")?;
-    put("boot_version", "two", "6.12.43+deb13-amd64")?;
+    put("boot_version", "two", "6.12.43+deb13-amd64")
+}
+
+fn config_texts() -> Result<()> {
     let conf = "[Match]\nDistribution=debian\nRelease=!bookworm\n[Distribution]\nRelease=trixie\n\
          [Output]\nImageId=x\nFormat=disk\nOutput=%i_%v\n[Content]\nPackages=a\n  b,c\n\
          Environment=A=%H\nBootable=yes\n[Build]\nIncremental=yes\n";
@@ -116,7 +137,10 @@ fn texts() -> Result<()> {
             "{conf}---mkosi.conf.d/10-a.conf\n[Content]\nPackages=\n---mkosi.profiles/p/mkosi.conf\n[Include]\nInclude=../x\n---mkosi.extra->/etc\n---args\nprofile=p\npackages=z\n"
         ),
     )?;
-    put("config_version", "two", "1.2~rc3^git-4\n1.10")?;
+    put("config_version", "two", "1.2~rc3^git-4\n1.10")
+}
+
+fn disk_texts() -> Result<()> {
     let definition = "[Partition]\nType=root\nFormat=ext4\nCopyFiles=/a:/b\nSizeMinBytes=1G\nWeight=500\nGrowFileSystem=yes\nLabel=%M_%A\nFlags=0x8000000000000000\n";
     put("disk_definition", "root", definition)?;
     put(
@@ -126,7 +150,10 @@ fn texts() -> Result<()> {
             "{}\0{}\0AB",
             "[Partition]\nType=esp\nSizeMinBytes=64M\nSizeMaxBytes=64M\n", definition
         ),
-    )?;
+    )
+}
+
+fn system_texts() -> Result<()> {
     put("sandbox_subid", "ranges", "user:100000:65536\n1000:200000:65536\n")?;
     put(
         "os_system",
@@ -137,15 +164,17 @@ fn texts() -> Result<()> {
         "check_seal",
         "leftovers",
         "fetc/machine-id\n0123456789abcdef0123456789abcdef\n\0ladm\n../etc\0lvar/lib/dbus\n/etc\0fusr/sbin/sshd\n\0hetc/ssh/ssh_host_rsa_key\nusr/sbin/sshd\0fetc/ssh/sshd_config\nHostKey /etc/k\n\0fetc/k\nsecret\0Floader/random-seed\nseed\0Floader/entries/a.conf\nmachine-id x\0ltmp\nvar/tmp\0fvar/tmp/x\ny\0fvar/log/wtmp\nz\0droot/.ssh\0",
-    )?;
+    )
+}
+
+fn lock() -> Result<()> {
     put(
         "build_lock",
         "lock",
         format!(
             "version = 1\narchitecture = \"amd64\"\ngenerations = [1]\n[requests]\nimage = \"0123456789abcdef\"\n[[releases]]\nsuite = \"trixie\"\ndate = 1\nsha256 = \"{SUM}\"\n[[packages]]\nname = \"a\"\nversion = \"1\"\narchitecture = \"all\"\nsource = \"a\"\nsuite = \"trixie\"\nfilename = \"pool/a.deb\"\nsize = 1\nsha256 = \"{SUM}\"\nsets = [\"image\"]\nautomatic = []\n"
         ),
-    )?;
-    put("apt_records", "one", apt::records::encode(&debian::read_packages(&packages)?))
+    )
 }
 
 fn p(path: &'static str) -> TreePath {
@@ -251,17 +280,6 @@ fn packages() -> Result<()> {
     let object = store.read("package", &key)?.ok_or("it was just stored")?;
     std::fs::remove_dir_all(dir)?;
     put("dpkg_object", "demo", object)
-}
-
-fn ar(members: &[(&str, &[u8])]) -> Vec<u8> {
-    let mut out = b"!<arch>\n".to_vec();
-    for (name, data) in members {
-        let header = format!("{name:<16}{:<12}{:<6}{:<6}{:<8}{:<10}`\n", 0, 0, 0, 644, data.len());
-        out.extend_from_slice(header.as_bytes());
-        out.extend_from_slice(data);
-        out.resize(out.len().next_multiple_of(2), b'\n');
-    }
-    out
 }
 
 fn disks() -> Result<()> {

@@ -10,7 +10,7 @@ use config::types::{Feature, OutputFormat};
 use report::Reporter;
 use sandbox::Privilege;
 use store::Store;
-use tree::{Mtime, Tree};
+use tree::{Content, Mtime, Tree};
 
 use crate::boot_files;
 use crate::context::Context;
@@ -106,14 +106,7 @@ pub fn build(
     let tools = Tools::open(Set::Tools, &lock, config, &archives, options, &context)?;
     clock.lap("fetch and unpack");
 
-    // Two things that need nothing of each other: the image's own scripts, which
-    // run one after the other, and the initrd's userland.
-    let (tree, userland) = std::thread::scope(|scope| {
-        let initrd = scope.spawn(|| sets.initrd(config, &archives, &context));
-        let tree = sets.install(config, &archives, &context, options.rebuild);
-        let initrd = initrd.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        Ok::<_, BuildError>((tree?, initrd?))
-    })?;
+    let (tree, userland) = install(&sets, config, &archives, &context, options.rebuild)?;
     let tree = sources.write(tree, &config.distribution.release, &context)?;
     clock.lap("install");
 
@@ -150,6 +143,23 @@ pub fn build(
         packages: sets.count(),
         times: clock.laps,
         unchanged: false,
+    })
+}
+
+/// The tree with its packages configured, and the initrd's userland. Two things that need
+/// nothing of each other: the image's own scripts run one after the other.
+fn install(
+    sets: &Sets,
+    config: &Config,
+    archives: &Archives,
+    context: &Context<'_>,
+    rebuild: bool,
+) -> Result<(Tree, Option<Content>), BuildError> {
+    std::thread::scope(|scope| {
+        let initrd = scope.spawn(|| sets.initrd(config, archives, context));
+        let tree = sets.install(config, archives, context, rebuild);
+        let initrd = initrd.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        Ok((tree?, initrd?))
     })
 }
 

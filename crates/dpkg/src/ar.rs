@@ -147,7 +147,7 @@ pub(crate) fn read_up_to(reader: &mut impl Read, buf: &mut [u8]) -> io::Result<u
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::ar as archive;
+    use testkit::archive::ar as archive;
 
     #[test]
     fn members_come_in_order_and_unread_ones_are_skipped() {

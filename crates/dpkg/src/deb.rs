@@ -244,7 +244,9 @@ impl<R: Read, W: Write> Read for Tee<R, W> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{Item, ar, deb, tar};
+    use testkit::archive::ar;
+
+    use crate::testing::{Item, deb, tar};
 
     const CONTROL: &[u8] = b"Package: a\nVersion: 1\nArchitecture: all\n";
 

@@ -414,7 +414,9 @@ fn time(value: &[u8]) -> Result<Mtime, Problem> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{Item, header, seal, tar};
+    use testkit::archive::seal_header;
+
+    use crate::testing::{Item, header, tar};
 
     fn read(bytes: &[u8]) -> Result<Vec<Header>, Problem> {
         let mut reader = Reader::new(bytes);
@@ -494,7 +496,7 @@ mod tests {
         let cut = &tar(&[Item("a", b'0', "", &[1; 600])])[..1100];
         let long = header(b"a", b'L', "", 2 << 20);
         let cases: [(&[u8], &str); 9] = [
-            (&seal(huge), "a file of"),
+            (&seal_header(huge), "a file of"),
             (&bad_sum, "wrong checksum"),
             (cut, "ends inside a file"),
             (&long, "exceeds the limit"),

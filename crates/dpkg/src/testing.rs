@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use store::{Key, Store};
+use testkit::archive::{self, ar, seal_header};
 
 use crate::{Error, Limits, Package, unpack};
 
@@ -24,37 +25,13 @@ pub(crate) fn header(name: &[u8], kind: u8, link: &str, size: usize) -> [u8; 512
     put(257, b"ustar\x0000");
     put(265, b"who");
     put(297, b"group");
-    seal(block)
-}
-
-/// Writes the checksum.
-pub(crate) fn seal(mut block: [u8; 512]) -> [u8; 512] {
-    block[148..156].fill(b' ');
-    let sum: u32 = block.iter().map(|b| u32::from(*b)).sum();
-    block[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
-    block
+    seal_header(block)
 }
 
 pub(crate) fn tar(items: &[Item<'_>]) -> Vec<u8> {
-    let mut out = Vec::new();
-    for Item(name, kind, link, content) in items {
-        out.extend_from_slice(&header(name.as_bytes(), *kind, link, content.len()));
-        out.extend_from_slice(content);
-        out.resize(out.len().next_multiple_of(512), 0);
-    }
-    out.resize(out.len() + 1024, 0);
-    out
-}
-
-pub(crate) fn ar(members: &[(&str, &[u8])]) -> Vec<u8> {
-    let mut out = b"!<arch>\n".to_vec();
-    for (name, data) in members {
-        let header = format!("{name:<16}{:<12}{:<6}{:<6}{:<8}{:<10}`\n", 0, 0, 0, 644, data.len());
-        out.extend_from_slice(header.as_bytes());
-        out.extend_from_slice(data);
-        out.resize(out.len().next_multiple_of(2), b'\n');
-    }
-    out
+    archive::tar(items.iter().map(|Item(name, kind, link, content)| {
+        (header(name.as_bytes(), *kind, link, content.len()), *content)
+    }))
 }
 
 /// A package with these fields besides the three that it must have, these control

@@ -16,7 +16,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, SystemTime};
 
-use common::{cold_cache, fail, give_directories, mkgold, open_dir, succeed, sums, write_project};
+use common::{
+    SMALL, cold_cache, fail, give_directories, mkgold, open_dir, succeed, sums, write_project,
+};
 use testkit::privilege::{self, DOCKER, PODMAN};
 
 /// A user that no file of the host knows.
@@ -309,18 +311,6 @@ echo a >a; chown 1234:5678 a; chmod 6755 a; stat -c '%u %g %a' a >a.stat
 mknod node b 7 1; ln -s a link; chown -h 3:4 link
 mkosi-chroot sh -c 'id >/srv/id; chown daemon:adm /srv/id; cp -a /srv/a /srv/copy'
 "#;
-
-const SMALL: &str = "\
-[Distribution]
-Distribution=debian
-Release=trixie
-[Output]
-Format=tar
-ImageId=host
-[Content]
-Bootable=no
-WithDocs=no
-";
 
 #[test]
 #[ignore = "campaign: builds a tree in every way there is"]

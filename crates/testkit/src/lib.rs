@@ -4,6 +4,7 @@
 //! that `cargo xtask oracles` builds (with mkgold itself, so that it needs nothing
 //! on the host). A test that needs one **fails** without it.
 
+pub mod archive;
 pub mod compare;
 pub mod explained;
 pub mod openpgp;

@@ -169,7 +169,7 @@ fn serve(stream: TcpStream, state: &Mutex<State>) {
             };
             (state.files.get(&path).cloned(), trick)
         };
-        if answer(&mut out, &path, range.as_deref(), file, trick).is_none() {
+        if answer(&mut out, range.as_deref(), file, trick).is_none() {
             return;
         }
     }
@@ -203,17 +203,21 @@ fn request(reader: &mut impl BufRead) -> Option<Request> {
     }
 }
 
+/// How many bytes [`Trick::Larger`] adds.
+const MORE: usize = 10;
+
+/// Sends the head of an answer.
+fn head(out: &mut TcpStream, status: u16, headers: &str) -> Option<()> {
+    out.write_all(format!("HTTP/1.1 {status} X\r\n{headers}\r\n").as_bytes()).ok()
+}
+
 /// Answers; `None` closes the connection.
 fn answer(
     out: &mut TcpStream,
-    path: &str,
     range: Option<&str>,
     file: Option<Vec<u8>>,
     trick: Option<Trick>,
 ) -> Option<()> {
-    let head = |out: &mut TcpStream, status: u16, headers: &str| {
-        out.write_all(format!("HTTP/1.1 {status} X\r\n{headers}\r\n").as_bytes()).ok()
-    };
     match &trick {
         Some(Trick::Status(status)) => return head(out, *status, "Content-Length: 0\r\n"),
         Some(Trick::Redirect(to)) => {
@@ -232,35 +236,40 @@ fn answer(
         let headers = format!("Content-Range: bytes */{}\r\nContent-Length: 0\r\n", file.len());
         return head(out, 416, &headers);
     }
-    let body = &file[from..];
+    let extra = if matches!(trick, Some(Trick::Larger)) { MORE } else { 0 };
+    let length = file.len() - from + extra;
     if matches!(trick, Some(Trick::Endless)) {
         head(out, 200, "Connection: close\r\n")?;
-        out.write_all(body).ok()?;
-        (0..1000).try_for_each(|_| out.write_all(&[0; 65536]).ok())?;
-        return None;
-    }
-    let extra = if matches!(trick, Some(Trick::Larger)) { 10 } else { 0 };
-    let length = body.len() + extra;
-    if from > 0 {
+    } else if from > 0 {
         let (last, total) = (file.len() - 1, file.len());
         let range = format!("Content-Range: bytes {from}-{last}/{total}\r\n");
         head(out, 206, &format!("{range}Content-Length: {length}\r\n"))?;
     } else {
         head(out, 200, &format!("Content-Length: {length}\r\n"))?;
     }
-    let _ = path;
+    send(out, &file[from..], trick)
+}
+
+/// Sends the body of an answer, or what a trick makes of it.
+fn send(out: &mut TcpStream, body: &[u8], trick: Option<Trick>) -> Option<()> {
+    let first = |n: usize| &body[..n.min(body.len())];
     match trick {
+        Some(Trick::Endless) => {
+            out.write_all(body).ok()?;
+            (0..1000).try_for_each(|_| out.write_all(&[0; 65536]).ok())?;
+            None
+        }
         Some(Trick::Truncate(n)) => {
-            out.write_all(&body[..n.min(body.len())]).ok()?;
+            out.write_all(first(n)).ok()?;
             None
         }
         Some(Trick::Stall(n)) => {
-            out.write_all(&body[..n.min(body.len())]).ok()?;
+            out.write_all(first(n)).ok()?;
             std::thread::sleep(Duration::from_secs(2));
             None
         }
         Some(Trick::Hang(n)) => {
-            out.write_all(&body[..n.min(body.len())]).ok()?;
+            out.write_all(first(n)).ok()?;
             // Whoever waits on the other side gives up some time, and says so.
             let mut byte = [0];
             let _ = out.set_read_timeout(Some(Duration::from_secs(600)));
@@ -271,9 +280,10 @@ fn answer(
             std::thread::sleep(Duration::from_millis(20));
             out.write_all(chunk).ok()
         }),
-        _ => {
+        Some(Trick::Larger) => {
             out.write_all(body).ok()?;
-            out.write_all(&vec![0; extra]).ok()
+            out.write_all(&[0; MORE]).ok()
         }
+        _ => out.write_all(body).ok(),
     }
 }

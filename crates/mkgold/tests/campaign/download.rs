@@ -13,9 +13,9 @@ use std::time::{Duration, Instant, SystemTime};
 use testkit::openpgp;
 use testkit::server::{Server, Trick};
 
-use crate::common::{self, command, fail, mkgold, open_dir, succeed, sums, write_project};
+use crate::common::{self, SMALL, command, fail, mkgold, open_dir, succeed, sums, write_project};
+use crate::project;
 use crate::watch::{Places, Watch};
-use crate::{SMALL, project};
 
 const DAY: Duration = Duration::from_secs(86_400);
 const INRELEASE: &str = "/debian/dists/trixie/InRelease";

@@ -18,22 +18,6 @@ use std::path::Path;
 
 use common::{Files, write_project};
 
-/// A system without a kernel: the smallest that has everything but boot.
-const SMALL: &str = "\
-[Distribution]
-Distribution=debian
-Release=trixie
-[Output]
-Format=tar
-ImageId=small
-ImageVersion=1
-ManifestFormat=json
-Checksum=yes
-[Content]
-Bootable=no
-WithDocs=no
-";
-
 /// A system that boots.
 const BOOTABLE: &str = "\
 [Distribution]

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Instant;
 
-use crate::common::{cold_cache, command, mkgold, open_dir, said, succeed, sums};
+use crate::common::{SMALL, cold_cache, command, mkgold, open_dir, said, succeed, sums};
 use crate::watch::{Places, Watch};
-use crate::{BOOTABLE, SCRIPT, SMALL, project};
+use crate::{BOOTABLE, SCRIPT, project};
 
 type Sums = BTreeMap<String, String>;
 

@@ -10,6 +10,22 @@ use std::process::{Command, Output};
 /// Names another cache of downloads than the test's own.
 const CACHE: &str = "MKGOLD_TEST_CACHE";
 
+/// A system without a kernel: the smallest that has everything but boot.
+pub const SMALL: &str = "\
+[Distribution]
+Distribution=debian
+Release=trixie
+[Output]
+Format=tar
+ImageId=small
+ImageVersion=1
+ManifestFormat=json
+Checksum=yes
+[Content]
+Bootable=no
+WithDocs=no
+";
+
 /// The program to test: `$MKGOLD_BINARY`, else the one that cargo built.
 pub fn mkgold() -> PathBuf {
     std::env::var_os("MKGOLD_BINARY")

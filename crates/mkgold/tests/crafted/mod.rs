@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use sha2::Digest as _;
+pub use testkit::archive::ar;
+use testkit::archive::{self, seal_header};
 
 /// The most memory that a build may take, whatever it is given.
 pub const MEMORY: u64 = 1 << 30;
@@ -162,35 +164,15 @@ pub fn header(item: &Item, size: &[u8]) -> [u8; 512] {
     put(257, b"ustar\x0000");
     put(329, b"0000010\0");
     put(337, b"0000001\0");
-    put(148, b"        ");
-    let sum: u32 = block.iter().map(|b| u32::from(*b)).sum();
-    block[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
-    block
+    seal_header(block)
 }
 
 /// A tar archive.
 pub fn tar(items: &[Item]) -> Vec<u8> {
-    let mut out = Vec::new();
-    for item in items {
+    archive::tar(items.iter().map(|item| {
         let size = format!("{:011o}\0", item.content.len());
-        out.extend_from_slice(&header(item, size.as_bytes()));
-        out.extend_from_slice(&item.content);
-        out.resize(out.len().next_multiple_of(512), 0);
-    }
-    out.resize(out.len() + 1024, 0);
-    out
-}
-
-/// An ar archive; sizes as they are.
-pub fn ar(members: &[(&str, &[u8])]) -> Vec<u8> {
-    let mut out = b"!<arch>\n".to_vec();
-    for (name, data) in members {
-        let header = format!("{name:<16}{:<12}{:<6}{:<6}{:<8}{:<10}`\n", 0, 0, 0, 644, data.len());
-        out.extend_from_slice(header.as_bytes());
-        out.extend_from_slice(data);
-        out.resize(out.len().next_multiple_of(2), b'\n');
-    }
-    out
+        (header(item, size.as_bytes()), &item.content[..])
+    }))
 }
 
 /// The control paragraph of a package.

@@ -146,7 +146,9 @@ impl Builder<'_> {
         match &node.kind {
             Kind::File(content) => {
                 let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-                let file = File::from(rustix::fs::openat(parent, name, flags, private)?);
+                // Mostly it is right at once, and need not be changed.
+                let mode = Mode::from_raw_mode(u32::from(node.meta.mode) & 0o777);
+                let file = File::from(rustix::fs::openat(parent, name, flags, mode)?);
                 write_content(&file, content)?;
                 return self.set_meta(file.as_fd(), true, false, &node.meta, None);
             }
@@ -212,17 +214,23 @@ impl Builder<'_> {
         meta: &Meta,
         special: Option<Special>,
     ) -> io::Result<()> {
-        let recorded = self.set_owner(fd, meta.uid, meta.gid)?;
+        // Every change is a transaction on a disk's file system: only those that count.
+        let (id, stat) = Identity::of(fd)?;
+        let is_owned = (stat.stx_uid, stat.stx_gid) == (meta.uid, meta.gid);
+        let recorded = match is_owned && !self.policy.watch.owners {
+            true => None,
+            false => self.set_owner(fd, meta.uid, meta.gid)?,
+        };
         let path = CString::new(format!("/proc/self/fd/{}", fd.as_raw_fd()))?;
         let xattrs = if link { self.link_xattrs(meta) } else { self.set_xattrs(&path, meta)? };
-        if !link {
+        let is_allowed = is_owned && stat.stx_mode & 0o7777 == meta.mode && xattrs_are_plain(meta);
+        if !link && !is_allowed {
             let mode = Mode::from_raw_mode(u32::from(meta.mode));
             match full {
                 true => rustix::fs::fchmod(fd, mode)?,
                 false => rustix::fs::chmodat(rustix::fs::CWD, &path, mode, AtFlags::empty())?,
             }
         }
-        let id = Identity::of(fd)?.0;
         if recorded.is_some()
             || special.is_some()
             || !xattrs.is_empty()
@@ -313,6 +321,11 @@ impl Builder<'_> {
         };
         sys::check(i64::from(done)).map(drop)
     }
+}
+
+/// Whether no attribute changes the mode when it is set, as an ACL does.
+fn xattrs_are_plain(meta: &Meta) -> bool {
+    meta.xattrs.keys().all(|name| !name.starts_with(b"system."))
 }
 
 /// Writes a content into an empty file, in the kernel where it can be.

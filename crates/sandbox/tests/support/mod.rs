@@ -16,6 +16,9 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use sandbox::{Mode, Privilege};
+use testkit::privilege;
+#[allow(unused_imports, reason = "each test file uses its part")]
+pub use testkit::privilege::is_root;
 use tree::{Blob, Content, Kind, Meta, Tree, TreePath};
 
 /// The variable that names the role of a process.
@@ -40,11 +43,6 @@ pub enum As {
     Container,
     /// As uid 0 of a user namespace that root made with 65536 ids.
     Mapped,
-}
-
-pub fn is_root() -> bool {
-    // SAFETY: no arguments.
-    unsafe { libc::geteuid() == 0 }
 }
 
 pub fn p(path: &str) -> TreePath {
@@ -173,11 +171,14 @@ pub fn role_command(role: &str, who: As, mode: Option<Mode>, dir: &Path) -> std:
     let mut command = std::process::Command::new(program);
     command.env_clear().env(ROLE, role).env("PATH", "/usr/bin:/bin");
     command.envs(std::env::var_os("ORACLE").map(|oracle| ("ORACLE", oracle)));
-    command.env("WHO", format!("{who:?}")).env("DIR", dir);
+    command.env("DIR", dir);
     command.env("MODE", mode.map_or("", Mode::name));
     command.stdin(Stdio::null()).current_dir("/");
-    if who == As::User {
-        command.uid(54321).gid(54321);
+    match who {
+        As::Caller => {}
+        As::User => drop(command.uid(54321).gid(54321)),
+        As::Container => privilege::as_container(&mut command, privilege::DOCKER),
+        As::Mapped => privilege::as_mapped(&mut command, 200_000),
     }
     command
 }
@@ -193,13 +194,8 @@ pub fn dispatch(roles: &[(&str, fn())]) {
     std::process::exit(if result.is_ok() { 0 } else { 101 });
 }
 
-/// In a role: takes on what the test asked for.
+/// In a role: the privileges that the test asked for.
 pub fn enter() -> Privilege {
-    match std::env::var("WHO").as_deref() {
-        Ok("Container") => be_a_container(),
-        Ok("Mapped") => be_mapped(),
-        _ => {}
-    }
     let mode = std::env::var("MODE").unwrap();
     let force = (!mode.is_empty()).then(|| mode.parse().unwrap());
     sandbox::enter(force).unwrap()
@@ -207,70 +203,4 @@ pub fn enter() -> Privilege {
 
 pub fn dir() -> PathBuf {
     std::env::var_os("DIR").unwrap().into()
-}
-
-/// A user namespace with 65536 ids, as `podman unshare` or a system container has it.
-fn be_mapped() {
-    // SAFETY: this process has one thread, so its child is a whole process.
-    unsafe {
-        let mut ready = [0; 2];
-        assert_eq!(libc::pipe(ready.as_mut_ptr()), 0);
-        let parent = libc::getpid();
-        let child = libc::fork();
-        if child == 0 {
-            let mut byte = 0u8;
-            libc::read(ready[0], (&mut byte as *mut u8).cast(), 1);
-            for file in ["uid_map", "gid_map"] {
-                fs::write(format!("/proc/{parent}/{file}"), "0 200000 65536").unwrap();
-            }
-            libc::_exit(0);
-        }
-        assert_eq!(libc::unshare(libc::CLONE_NEWUSER), 0);
-        libc::write(ready[1], b"x".as_ptr().cast(), 1);
-        libc::waitpid(child, std::ptr::null_mut(), 0);
-        assert_eq!(libc::setgid(0), 0);
-        assert_eq!(libc::setuid(0), 0);
-    }
-}
-
-/// Docker's default: fourteen capabilities, and no unshare, mount or namespaces.
-fn be_a_container() {
-    const KEEP: [u32; 14] = [0, 1, 3, 4, 5, 6, 7, 8, 10, 13, 18, 27, 29, 31];
-    let keep = KEEP.iter().fold(0u64, |set, cap| set | 1 << cap);
-    const LD: u16 = 0x20;
-    const JEQ: u16 = 0x15;
-    const JSET: u16 = 0x45;
-    const RET: u16 = 0x06;
-    const ALLOW: u32 = 0x7fff_0000;
-    let deny = 0x0005_0000 | libc::EPERM as u32;
-    let op = |code, k, jt, jf| libc::sock_filter { code, jt, jf, k };
-    let mut code = vec![op(LD, 0, 0, 0)];
-    for call in [libc::SYS_unshare, libc::SYS_mount, libc::SYS_setns, libc::SYS_pivot_root] {
-        code.extend([op(JEQ, call as u32, 0, 1), op(RET, deny, 0, 0)]);
-    }
-    for call in [libc::SYS_open_tree, libc::SYS_move_mount, libc::SYS_mount_setattr] {
-        code.extend([op(JEQ, call as u32, 0, 1), op(RET, deny, 0, 0)]);
-    }
-    // clone with any CLONE_NEW* flag.
-    code.extend([
-        op(JEQ, libc::SYS_clone as u32, 0, 4),
-        op(LD, 16, 0, 0),
-        op(JSET, 0x7e02_0000, 0, 1),
-        op(RET, deny, 0, 0),
-        op(RET, ALLOW, 0, 0),
-        op(RET, ALLOW, 0, 0),
-    ]);
-    let program = libc::sock_fprog { len: code.len() as u16, filter: code.as_mut_ptr() };
-    // SAFETY: one thread; structures of this function.
-    unsafe {
-        assert_eq!(libc::syscall(libc::SYS_seccomp, 1, 0, &program), 0);
-        for cap in 0..64u64 {
-            if keep & 1 << cap == 0 {
-                libc::prctl(libc::PR_CAPBSET_DROP, cap, 0, 0, 0);
-            }
-        }
-        let header: [u32; 2] = [0x2008_0522, 0];
-        let data: [u32; 6] = [keep as u32, keep as u32, 0, 0, 0, 0];
-        assert_eq!(libc::syscall(libc::SYS_capset, header.as_ptr(), data.as_ptr()), 0);
-    }
 }
