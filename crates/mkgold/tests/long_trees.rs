@@ -1,6 +1,6 @@
 //! The trees of images of fifteen lists of packages against mmdebstrap's.
 
-#[allow(dead_code, reason = "oracle_mmdebstrap.rs uses the rest")]
+#[allow(dead_code, reason = "oracle_trees.rs uses the rest")]
 mod mmdebstrap;
 
 #[test]
