@@ -6,8 +6,9 @@
 //! (`mmdebstrap/exceptions.rs`) with its reason, and a row that explains nothing fails
 //! the test as a difference does that nothing explains. PARITY.md has the same table.
 //!
-//! `oracle_trees.rs` compares one list, `long_trees.rs` all. Needs `MKGOLD_ORACLE`, root (mmdebstrap's root mode, and owners in a
-//! directory), and the mirror that the host's apt sources name.
+//! `oracle_trees.rs` compares one list, `long_trees.rs` all. Needs `MKGOLD_ORACLE`, root
+//! (mmdebstrap's root mode, and owners in a directory), and the mirror that the host's
+//! apt sources name.
 //! Two variables save time while one iterates: `MKGOLD_TREES_LISTS` names the lists
 //! to try, separated by blanks (unused rows are then no failure), and `MKGOLD_TREES` a
 //! directory that keeps what mmdebstrap made.

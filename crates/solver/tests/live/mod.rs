@@ -1,7 +1,8 @@
 //! The solver's choice against apt-get's own, on whole package sets.
 //!
-//! `oracle_apt.rs` compares some of the lists, `long_apt.rs` all of them. Needs `MKGOLD_ORACLE` (a trixie root, whose apt 3.0 answers for
-//! trixie) and, for bookworm, an apt-get 2.6 on the host (otherwise the oracle's).
+//! `oracle_apt.rs` compares some of the lists, `long_apt.rs` all of them. Needs
+//! `MKGOLD_ORACLE` (a trixie root, whose apt 3.0 answers for trixie) and, for bookworm, an
+//! apt-get 2.6 on the host (otherwise the oracle's).
 //! It uses the network: apt's private roots are filled from the mirror that the
 //! host's own sources name. Two variables save that work while one iterates:
 //!
