@@ -7,5 +7,5 @@ mod live;
 #[test]
 #[ignore = "oracle"]
 fn mkosi_reads_the_same_configuration() {
-    live::ask_about_one_of(8);
+    live::ask_about_one_of(4);
 }

@@ -253,6 +253,7 @@ fn can_compare() -> bool {
 
 /// Compares the lists with these names. All of them, if there are none: then an
 /// exception that none needs is a failure, too.
+#[allow(clippy::print_stdout, reason = "figures for docs/oracles.md")]
 pub fn compare_trees(names: &[&str]) {
     if !can_compare() {
         return;

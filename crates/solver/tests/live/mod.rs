@@ -226,6 +226,7 @@ fn parse_answer(answer: &str) -> Answer {
 }
 
 /// Compares the lists with these names, or all, with and without Recommends.
+#[allow(clippy::print_stdout, reason = "figures for docs/oracles.md")]
 pub fn compare_lists(release: &'static str, multi: bool, names: &[&str]) {
     let lists: Vec<List> = lists(names)
         .into_iter()
