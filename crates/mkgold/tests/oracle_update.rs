@@ -17,11 +17,20 @@ const NEXT: &str = "9.9.9+next";
 /// What `ImageId=` of examples/server says.
 const TOKEN: &str = "server";
 
-fn build(format: &str, output: &Path) -> PathBuf {
+/// A copy of the example, in which the lock may be written.
+fn project(work: &Path) -> PathBuf {
+    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/server");
+    let copy = work.join("project");
+    let status = Command::new("cp").arg("-r").arg(example).arg(&copy).status();
+    assert!(status.unwrap().success(), "cp of the example");
+    copy
+}
+
+fn build(project: &Path, format: &str, output: &Path) -> PathBuf {
     let program = std::env::var_os("MKGOLD_BINARY");
     let program = program.map_or_else(|| env!("CARGO_BIN_EXE_mkgold").into(), PathBuf::from);
     let mut command = Command::new(program);
-    command.arg("-C").arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/server"));
+    command.arg("-C").arg(project);
     command.arg("--cache-directory").arg(Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache"));
     command.arg("--output-directory").arg(output).args(["--format", format, "--force", "build"]);
     let output = output.join(if format == "disk" { "server_1.raw" } else { "server_1" });
@@ -67,8 +76,9 @@ fn in_tree(tree: &Path, esp: &Path, script: &str) -> String {
 #[ignore = "oracle"]
 fn a_kernel_update_finds_the_token_of_the_image() {
     let work = tempfile::tempdir().unwrap();
-    let disk = build("disk", &work.path().join("disk"));
-    let tree = build("directory", &work.path().join("tree"));
+    let project = project(work.path());
+    let disk = build(&project, "disk", &work.path().join("disk"));
+    let tree = build(&project, "directory", &work.path().join("tree"));
     let esp = work.path().join("esp");
     std::fs::create_dir(&esp).unwrap();
     // The ESP is the first partition, which lies at 1 MiB.
