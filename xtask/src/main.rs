@@ -5,6 +5,7 @@
 //! beyond Rust and a C compiler: the oracles come from Debian by mkgold itself.
 
 mod fuzz;
+mod parity;
 mod rings;
 mod run;
 
@@ -14,11 +15,12 @@ use std::time::Instant;
 type Task = (&'static str, &'static str, fn() -> Result<(), String>);
 
 const TASKS: &[Task] = &[
-    ("test", "what CI runs: lint, quick, oracles, boot", rings::all),
-    ("lint", "rustfmt, clippy, licences, generated pages", rings::lint),
+    ("test", "what CI runs: lint, quick, oracles, oracle, boot", rings::all),
+    ("lint", "rustfmt, clippy, licences, tests named in PARITY.md", rings::lint),
     ("quick", "unit and table tests (under two minutes)", rings::quick),
     ("oracles", "build the root file system with the original tools", rings::oracles),
-    ("oracle", "comparisons with the original tools (long; not in CI)", rings::oracle),
+    ("oracle", "comparisons with the original tools", rings::oracle),
+    ("oracle-long", "the long ones of them (an hour; not in CI)", rings::oracle_long),
     ("boot", "build real images and boot them in QEMU", rings::boot),
     ("campaign", "kill builds, fill disks, break archives, change rights (long)", rings::campaign),
     ("fuzz", "[SECONDS] [TARGET…]: every fuzz target, 60 s each (not in CI)", fuzz::run),
@@ -29,7 +31,7 @@ fn main() -> ExitCode {
     let Some((_, _, task)) = TASKS.iter().find(|(n, ..)| *n == name) else {
         eprintln!("usage: cargo xtask TASK\n");
         for (name, what, _) in TASKS {
-            eprintln!("  {name:10} {what}");
+            eprintln!("  {name:11} {what}");
         }
         return ExitCode::from(2);
     };

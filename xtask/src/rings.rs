@@ -9,19 +9,19 @@ const ORACLE_PROJECT: &str = "tests/oracle";
 /// The version of cargo-deny that is known to work with `deny.toml`.
 const CARGO_DENY: &str = "0.20.2";
 
-/// What CI runs, in the order in which failures are cheap. The comparisons with the
-/// original tools ([`oracle`]) take longer than CI has, so they are a command of
-/// their own.
+/// What CI runs, in the order in which failures are cheap.
 pub fn all() -> Result<(), String> {
     lint()?;
     quick()?;
     oracles()?;
+    oracle()?;
     boot()
 }
 
-/// Formatting, lints, licences, generated pages.
+/// Formatting, what is said of tests, lints, licences.
 pub fn lint() -> Result<(), String> {
     run(&mut cargo(&["fmt", "--all", "--check"]))?;
+    crate::parity::check()?;
     run(&mut cargo(&["clippy", "--workspace", "--all-targets", "--quiet", "--", "-Dwarnings"]))?;
     deny()
 }
@@ -88,11 +88,26 @@ pub fn oracles() -> Result<(), String> {
     Ok(())
 }
 
-/// Comparisons with the original tools.
+/// Comparisons with the original tools: what CI has the time for.
 pub fn oracle() -> Result<(), String> {
+    compare("oracle_*", &[])
+}
+
+/// The rest of the comparisons. Optimised, for they take longer than that takes to
+/// compile; with what they print, for the figures of docs/oracles.md.
+pub fn oracle_long() -> Result<(), String> {
+    compare("long_*", &["--release"])
+}
+
+/// Every ignored test of the files of this name. With the profile and the features of
+/// [`quick`], so that CI compiles them once.
+fn compare(files: &str, profile: &[&str]) -> Result<(), String> {
     let mkgold = mkgold()?;
-    let mut test =
-        cargo(&["test", "--workspace", "--quiet", "--test", "oracle_*", "--", "--ignored"]);
+    let mut test = cargo(&["test", "--workspace", "--quiet", "--no-fail-fast", "--test", files]);
+    test.args(profile).args(["--", "--ignored"]);
+    if !profile.is_empty() {
+        test.arg("--nocapture");
+    }
     run(test.env("MKGOLD_ORACLE", oracle_root()).env("MKGOLD_BINARY", mkgold))
 }
 

@@ -34,6 +34,8 @@ fn names_resolve_in_an_empty_root_whatever_nsswitch_says() {
     .unwrap();
     std::fs::copy(std::env::current_exe().unwrap(), root.path().join("test")).unwrap();
     let mut command = Command::new("unshare");
+    // chroot(8) is not in the PATH of Debian's ordinary users.
+    command.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
     command.args(["--user", "--map-root-user", "--net", "--mount", "--", "chroot"]);
     command.arg(root.path()).arg("/test");
     command.args(["--ignored", "--exact", "names_resolve_in_an_empty_root_whatever_nsswitch_says"]);
@@ -81,8 +83,11 @@ fn on_small_disk(dir: &std::path::Path) {
     assert!(matches!(error, FetchError::Cache(_)), "{error:?}");
     assert!(error.to_string().starts_with("no space left for"), "{error}");
     assert!(common::files(&dir.join("debs")).is_empty());
-    let status = Command::new("mount").args(["-o", "remount,size=4m"]).arg(dir).status().unwrap();
-    assert!(status.success());
+    // With a source: otherwise mount(8) repeats the old options, an owner outside of this
+    // namespace among them.
+    let mut mount = Command::new("mount");
+    mount.args(["-t", "tmpfs", "-o", "remount,size=4m", "none"]).arg(dir);
+    assert!(mount.status().unwrap().success());
     repo.server.requests();
     assert_eq!(&std::fs::read(&get().unwrap()[0]).unwrap(), bytes);
     assert!(repo.server.requests()[0].1.is_some(), "it went on where it ended");

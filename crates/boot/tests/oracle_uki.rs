@@ -14,7 +14,7 @@ fn file(path: std::path::PathBuf) -> Content {
 }
 
 fn stub() -> (Tree, Content) {
-    let root = common::oracle();
+    let root = testkit::oracle::root();
     let mut tree = Tree::new();
     let path = tree::TreePath::literal("usr/lib/systemd/boot/efi/linuxx64.efi.stub");
     tree.make_dirs(&path.parent().unwrap()).unwrap();

@@ -259,3 +259,51 @@ pub fn copy_source(tree: &Tree, boot: &BootFiles) -> Result<Tree, BuildError> {
     }
     Ok(source)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernel_lies_with_its_modules_and_boot_is_empty() {
+        let mut tree = Tree::new();
+        let mut write = |path: &str, text: &str| {
+            let path = TreePath::new(path).unwrap();
+            tree.make_dirs(&path.parent().unwrap()).unwrap();
+            tree.write(&path, 0o600, text.as_bytes().to_vec()).unwrap();
+        };
+        for version in ["6.12.9", "6.12.10"] {
+            write(&format!("boot/vmlinuz-{version}"), version);
+            for name in ["config", "System.map", "initrd.img"] {
+                write(&format!("boot/{name}-{version}"), "waste");
+            }
+            write(&format!("usr/lib/modules/{version}/modules.builtin"), "");
+        }
+        write("boot/efi/EFI/debian/grub.cfg", "waste");
+        let links = [("vmlinuz", "boot/vmlinuz-6.12.10"), ("initrd.img.old", "boot/initrd.img-1")];
+        for (name, target) in links {
+            tree.add_symlink(TreePath::literal(name), target).unwrap();
+        }
+        let epoch = Mtime::secs(1_700_000_000);
+        move_kernels(&mut tree, epoch).unwrap();
+        let files = tree.iter().filter(|(_, _, node)| !node.is_dir());
+        let files: Vec<_> = files.map(|(path, _, _)| path.to_string()).collect();
+        assert_eq!(
+            files,
+            [
+                "/usr/lib/modules/6.12.10/modules.builtin",
+                "/usr/lib/modules/6.12.10/vmlinuz",
+                "/usr/lib/modules/6.12.9/modules.builtin",
+                "/usr/lib/modules/6.12.9/vmlinuz",
+            ]
+        );
+        let kernel = TreePath::literal("usr/lib/modules/6.12.9/vmlinuz");
+        assert_eq!(tree.read(&kernel, 99).unwrap().unwrap(), b"6.12.9");
+        for (name, mode) in [("boot", 0o755), ("efi", 0o500)] {
+            let path = TreePath::literal(name);
+            assert_eq!(tree.children(&path).count(), 0, "/{name}");
+            let meta = &tree.get(&path).unwrap().meta;
+            assert_eq!((meta.mode, meta.mtime), (mode, epoch), "/{name}");
+        }
+    }
+}

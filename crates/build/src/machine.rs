@@ -12,9 +12,9 @@ use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use config::Config;
 use config::config::Credential;
 use config::types::{self, Compression, Feature, OutputFormat};
+use config::{Config, Loaded};
 use report::Reporter;
 use sandbox::{Command, Status, Stdin, Stdout};
 use store::Store;
@@ -40,7 +40,7 @@ const RUN: &str = "machine";
 
 /// What is not in the configuration.
 pub struct Host {
-    /// Whether writes are kept ([`Config`] cannot tell `Ephemeral=no` from its default).
+    /// Whether writes are kept: [`keeps_writes`].
     pub keep_writes: bool,
     /// How many processors there are.
     pub cpus: u32,
@@ -164,11 +164,51 @@ fn inside(name: &str) -> PathBuf {
     Path::new("/").join(RUN).join(name)
 }
 
+/// Writes a file of this run; its path, as QEMU sees it.
+fn write(dir: &Path, name: &str, bytes: &[u8]) -> Result<PathBuf, BuildError> {
+    let path = dir.join(name);
+    std::fs::write(&path, bytes).map_err(io_error("write", &path))?;
+    Ok(inside(name))
+}
+
+/// Whether writes are kept: only if somebody wrote so, since a boot ends goldenness.
+pub fn keeps_writes(loaded: &Loaded) -> bool {
+    loaded.sources.contains_key("Ephemeral") && !loaded.config.runtime.ephemeral
+}
+
+/// The image itself, grown, or an overlay of that size on it in `dir`.
+fn disk(image: &Path, dir: &Path, config: &Config, host: &Host) -> Result<Disk, BuildError> {
+    let len = std::fs::metadata(image).map_err(io_error("examine", image))?.len();
+    let size = config.runtime.runtime_size.unwrap_or(0).next_multiple_of(4096).max(len);
+    let mut disk = Disk::from(Path::new("/").join(IMAGE));
+    disk.sector_size = config.output.sector_size.filter(|size| *size != 512);
+    if !host.keep_writes {
+        let overlay = vm::overlay::qcow2(&disk.path, size)
+            .map_err(|e| BuildError::Image(format!("RuntimeSize=: {e}")))?;
+        disk.path = write(dir, "overlay.qcow2", &overlay)?;
+        disk.format = DiskFormat::Qcow2;
+        return Ok(disk);
+    }
+    if size > len {
+        let file = File::options().write(true).open(image).map_err(io_error("open", image))?;
+        file.set_len(size).map_err(io_error("grow", image))?;
+    }
+    Ok(disk)
+}
+
+/// Shows the image to QEMU: writable only where writes are kept.
+fn with_image(command: Command, image: &Path, disks: &[Disk]) -> Command {
+    let shown = TreePath::literal(IMAGE);
+    let overlaid = disks.iter().any(|disk| disk.format == DiskFormat::Qcow2);
+    match overlaid || disks.is_empty() {
+        true => command.bind_ro(image, shown),
+        false => command.bind_rw(image, shown),
+    }
+}
+
 impl Files<'_> {
     fn write(&self, name: &str, bytes: &[u8]) -> Result<PathBuf, BuildError> {
-        let path = self.dir.join(name);
-        std::fs::write(&path, bytes).map_err(io_error("write", &path))?;
-        Ok(inside(name))
+        write(&self.dir, name, bytes)
     }
 
     fn machine(&self, config: &Config, host: &Host) -> Result<Machine, BuildError> {
@@ -183,7 +223,10 @@ impl Files<'_> {
         let program = Path::new("/").join(IMAGE);
         let (boot, disks) = match config.output.format {
             OutputFormat::Uki => (Boot::Program { firmware, program }, Vec::new()),
-            _ => (Boot::Uefi(firmware), vec![self.disk(config, host)?]),
+            _ => {
+                let disk = disk(&self.image, &self.dir, config, host)?;
+                (Boot::Uefi(firmware), vec![disk])
+            }
         };
         let mut extra_command_line = runtime.kernel_command_line_extra.clone();
         if !config.boot.kernel_command_line.iter().any(|word| word.starts_with("console=")) {
@@ -207,27 +250,6 @@ impl Files<'_> {
             extra_command_line,
             extra: runtime.qemu_args.iter().map(Into::into).collect(),
         })
-    }
-
-    /// The image itself, grown, or an overlay of that size on it.
-    fn disk(&self, config: &Config, host: &Host) -> Result<Disk, BuildError> {
-        let image = &self.image;
-        let len = std::fs::metadata(image).map_err(io_error("examine", image))?.len();
-        let size = config.runtime.runtime_size.unwrap_or(0).next_multiple_of(4096).max(len);
-        let mut disk = Disk::from(Path::new("/").join(IMAGE));
-        disk.sector_size = config.output.sector_size.filter(|size| *size != 512);
-        if !host.keep_writes {
-            let overlay = vm::overlay::qcow2(&disk.path, size)
-                .map_err(|e| BuildError::Image(format!("RuntimeSize=: {e}")))?;
-            disk.path = self.write("overlay.qcow2", &overlay)?;
-            disk.format = DiskFormat::Qcow2;
-            return Ok(disk);
-        }
-        if size > len {
-            let file = File::options().write(true).open(image).map_err(io_error("open", image))?;
-            file.set_len(size).map_err(io_error("grow", image))?;
-        }
-        Ok(disk)
     }
 
     fn accelerator(&self, wanted: Feature) -> Result<Accelerator, BuildError> {
@@ -269,13 +291,8 @@ impl Files<'_> {
     }
 
     fn run(&self, machine: &Machine, config: &Config) -> Result<i32, BuildError> {
-        let shown = TreePath::literal(IMAGE);
-        let overlaid = machine.disks.iter().any(|disk| disk.format == DiskFormat::Qcow2);
         let mut command = self.qemu().args(machine.arguments()).network(machine.network);
-        command = match overlaid || machine.disks.is_empty() {
-            true => command.bind_ro(&self.image, shown),
-            false => command.bind_rw(&self.image, shown),
-        };
+        command = with_image(command, &self.image, &machine.disks);
         if machine.accelerator == Accelerator::Kvm {
             command = command.bind_rw("/dev/kvm", TreePath::literal("dev/kvm"));
         }
@@ -317,4 +334,56 @@ fn credentials(config: &Config) -> Result<Vec<(String, Vec<u8>)>, BuildError> {
         Ok((name.to_owned(), value))
     };
     config.runtime.credentials.iter().map(|(name, c)| read(name, c)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const IMAGE_SIZE: u64 = 3_000_320;
+
+    fn load(settings: &[(&str, &str)]) -> Loaded {
+        let dir = tempfile::tempdir().unwrap();
+        let args = settings.iter().map(|(name, value)| config::Argument::new(*name, *value));
+        let request = config::Request { args: args.collect() };
+        config::load(dir.path(), &request, &config::Facts::default()).unwrap()
+    }
+
+    /// The disk that QEMU gets, whether it may write to the image, and how long the image
+    /// is afterwards.
+    fn started(dir: &Path, settings: &[(&str, &str)]) -> (Disk, bool, u64) {
+        let image = dir.join("golden.raw");
+        std::fs::write(&image, vec![7; IMAGE_SIZE as usize]).unwrap();
+        let loaded = load(settings);
+        let host = Host { keep_writes: keeps_writes(&loaded), cpus: 1 };
+        let disk = disk(&image, dir, &loaded.config, &host).unwrap();
+        let command = with_image(Command::new("qemu"), &image, std::slice::from_ref(&disk));
+        let kept = Command::new("qemu").bind_rw(&image, TreePath::literal(IMAGE));
+        let writable = format!("{command:?}") == format!("{kept:?}");
+        let bytes = std::fs::read(&image).unwrap();
+        assert!(bytes[..IMAGE_SIZE as usize].iter().all(|byte| *byte == 7), "the image stays");
+        (disk, writable, bytes.len() as u64)
+    }
+
+    #[test]
+    fn writes_are_thrown_away_unless_somebody_wrote_no() {
+        let dir = tempfile::tempdir().unwrap();
+        for settings in [&[][..], &[("Ephemeral", "yes")], &[("RuntimeSize", "64M")]] {
+            let (disk, writable, len) = started(dir.path(), settings);
+            assert_eq!(disk.format, DiskFormat::Qcow2, "{settings:?}");
+            assert_eq!(disk.path, Path::new("/machine/overlay.qcow2"), "{settings:?}");
+            // The header of qcow2: the size of what the guest sees, at byte 24.
+            let overlay = std::fs::read(dir.path().join("overlay.qcow2")).unwrap();
+            let size = u64::from_be_bytes(overlay[24..32].try_into().unwrap());
+            let grown = settings.iter().any(|(name, _)| *name == "RuntimeSize");
+            assert_eq!(size, if grown { 64 << 20 } else { IMAGE_SIZE }, "{settings:?}");
+            assert_eq!((writable, len), (false, IMAGE_SIZE), "{settings:?}");
+        }
+        for (more, length) in [(None, IMAGE_SIZE), (Some(("RuntimeSize", "64M")), 64 << 20)] {
+            let settings: Vec<_> = [("Ephemeral", "no")].into_iter().chain(more).collect();
+            let (disk, writable, len) = started(dir.path(), &settings);
+            assert_eq!((disk.format, disk.path), (DiskFormat::Raw, "/image".into()));
+            assert_eq!((writable, len), (true, length));
+        }
+    }
 }

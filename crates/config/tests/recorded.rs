@@ -1,6 +1,6 @@
 //! The projects against recorded answers of mkosi: no mkosi needed.
 //!
-//! `oracle_mkosi.rs` makes the recordings and compares with a living mkosi.
+//! `long_mkosi.rs` makes the recordings, `oracle_mkosi.rs` compares some with a living mkosi.
 
 mod common;
 mod known;

@@ -66,3 +66,47 @@ impl<R: Read> Read for Bounded<R> {
         Ok(n)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    const TEXT: &[u8] = b"what was compressed";
+
+    /// An xz stream whose header asks for a dictionary of this size, as xz-file-format.txt
+    /// 5.3.1 encodes it: 2 or 3, shifted by half of `bits` and 11.
+    fn xz(bits: u8) -> Vec<u8> {
+        let mut encoder = liblzma::write::XzEncoder::new(Vec::new(), 0);
+        encoder.write_all(TEXT).unwrap();
+        let mut stream = encoder.finish().unwrap();
+        // The block header follows the 12 bytes of the stream header: its size, its flags,
+        // the filter (LZMA2, one byte of properties), and its CRC32 at the end.
+        let size = (usize::from(stream[12]) + 1) * 4;
+        assert_eq!(stream[14..16], [0x21, 1], "one LZMA2 filter");
+        stream[16] = bits;
+        let mut sum = flate2::Crc::new();
+        sum.update(&stream[12..12 + size - 4]);
+        stream[12 + size - 4..12 + size].copy_from_slice(&sum.sum().to_le_bytes());
+        stream
+    }
+
+    #[test]
+    fn xz_dictionaries_are_taken_as_far_as_memory_goes() {
+        let read = |bits| {
+            let stream = xz(bits);
+            let mut out = Vec::new();
+            decoder(".xz", &stream[..]).unwrap().read_to_end(&mut out).map(|_| out)
+        };
+        // 64 MiB (xz -9) and 96 MiB.
+        for bits in [28, 29] {
+            assert_eq!(read(bits).unwrap(), TEXT, "{bits}");
+        }
+        // 128 MiB, to which the decoder's own state comes; 1 GiB; 4 GiB.
+        for bits in [30, 36, 40] {
+            let error = read(bits).unwrap_err().to_string();
+            assert!(error.contains("memory"), "{bits}: {error}");
+        }
+    }
+}

@@ -480,6 +480,43 @@ mod tests {
         assert_eq!(postcard::from_bytes::<InstallPlan>(&text).unwrap(), plan);
     }
 
+    /// dpkg unpacks one after the other, so a package is half-installed in its own preinst.
+    #[test]
+    fn a_package_is_unpacked_or_absent_in_its_own_preinst() {
+        let shelf = Shelf::new();
+        let packages = [
+            package(&shelf, "shell", "Essential: yes\n", true),
+            package(&shelf, "base-passwd", "Essential: yes\n", true),
+            package(&shelf, "app", "Pre-Depends: shell\n", true),
+            package(&shelf, "plain", "", true),
+        ];
+        let mut database = Database::new("amd64");
+        let mut tree = tree::Tree::new();
+        let mut seen = Vec::new();
+        for step in plan_install(&database, &packages).unwrap().steps {
+            match step {
+                Step::Unpack { packages: batch, bootstrap } => {
+                    let options = crate::Options { bootstrap, ..crate::Options::default() };
+                    for index in batch {
+                        crate::merge(&mut tree, &mut database, &packages[index], &options).unwrap();
+                    }
+                }
+                Step::Run { commands } => {
+                    for index in commands.iter().filter_map(|command| command.package) {
+                        let name = packages[index].name();
+                        let state = database.package(name, "all").map(crate::Installed::state);
+                        seen.push((name, state));
+                    }
+                }
+            }
+        }
+        let unpacked = Some(crate::State::Unpacked);
+        assert_eq!(
+            seen,
+            [("base-passwd", unpacked), ("shell", unpacked), ("app", None), ("plain", None)]
+        );
+    }
+
     #[test]
     fn a_batch_that_is_configured_holds_only_what_can_be() {
         let shelf = Shelf::new();

@@ -1,5 +1,5 @@
 //! Small packages made for one rule each: dpkg and mkgold lay them out alike, or
-//! refuse them alike. Needs root.
+//! refuse them alike.
 
 mod common;
 

@@ -1,5 +1,5 @@
 //! A whole image's packages: the tree and the database after laying them out
-//! equal those that `dpkg --unpack` leaves. Needs root, as dpkg does.
+//! equal those that `dpkg --unpack` leaves.
 
 mod common;
 

@@ -4,7 +4,7 @@ mod common;
 
 use std::io::Write;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use common::*;
 use fs::erofs::{self, Compression, ErofsOptions};
@@ -77,11 +77,8 @@ impl ToolRunner for Runner {
             Arg::Output => format!("/mnt/{}", name.display()),
         };
         let words: Vec<String> = args.iter().map(quote).collect();
-        let script = oracle_script(dir, &format!("{} {}", tool.name(), words.join(" ")));
-        let mut child = Command::new("unshare")
-            .args(["-rm", "sh", "-c", &script])
-            .stdin(Stdio::piped())
-            .spawn()?;
+        let mut command = oracle(dir, &format!("{} {}", tool.name(), words.join(" ")));
+        let mut child = command.stdin(Stdio::piped()).spawn()?;
         stdin(&mut child.stdin.take().unwrap() as &mut dyn Write)?;
         match child.wait()? {
             status if status.success() => Ok(()),

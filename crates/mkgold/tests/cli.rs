@@ -40,3 +40,12 @@ fn what_would_have_no_effect_is_refused() {
         assert!(error.contains(says), "{arguments:?}: {error}");
     }
 }
+
+#[test]
+fn boot_is_refused_with_what_to_use() {
+    let dir = tempfile::tempdir().unwrap();
+    let (code, _, error) = output(mkgold(dir.path()).arg("boot"));
+    assert_eq!(code, Some(2));
+    assert!(error.contains("systemd-nspawn") && error.contains("mkgold vm"), "{error}");
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "nothing was made");
+}

@@ -7,7 +7,7 @@
 //! The walk is that of apt-get's own resolver (2.6 to 3.0, not the new “3.0”
 //! solver): greedy, depth first, in the order of the dependency fields. Its rules
 //! were found by running apt-get with its debug options on archives, real and made
-//! up; `tests/oracle_apt.rs` compares whole package sets.
+//! up; `tests/long_apt.rs` compares whole package sets.
 //!
 //! What is not here: reading indices (`debian`), pins from preferences (`apt` gives
 //! the priorities), downloading.

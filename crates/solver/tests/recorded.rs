@@ -1,6 +1,6 @@
 //! The solver's choice against apt-get's recorded answers: without apt or network.
 //!
-//! `tests/oracle_apt.rs` makes the recordings of real package sets (with
+//! `tests/long_apt.rs` makes the recordings of real package sets (with
 //! `MKGOLD_APT_RECORD`); `data/archives.txt` says how the random archives were made.
 
 mod common;

@@ -6,7 +6,7 @@
 
 use std::ffi::CString;
 use std::fs;
-use std::io;
+use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -20,6 +20,13 @@ pub const PODMAN: &[u32] = &[0, 1, 3, 4, 5, 6, 7, 8, 10, 18, 31];
 /// Whether the test may do any of this.
 pub fn is_root() -> bool {
     rustix::process::geteuid().is_root()
+}
+
+/// Says, past the test harness, what a test leaves out for want of something.
+pub fn not_tested(what: &str, needs: &str) {
+    let name = std::thread::current().name().unwrap_or("a test").to_owned();
+    // The harness keeps what `print!` prints of a test that passes.
+    let _ = writeln!(io::stderr(), "NOT TESTED: {what} (needs {needs}): {name}");
 }
 
 /// A copy of the host's `/etc` for [`as_user`], in which `user` has this number and,

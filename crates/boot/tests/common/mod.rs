@@ -3,31 +3,16 @@
 #![allow(dead_code, missing_docs)]
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::{Mutex, PoisonError};
 
+use testkit::oracle;
 use tree::{Blob, Content, Kind, Meta, Mtime, Node, Tree, TreePath};
 
-pub fn oracle() -> PathBuf {
-    let root = std::env::var_os("MKGOLD_ORACLE")
-        .expect("MKGOLD_ORACLE must name a Debian trixie root file system with the original tools");
-    PathBuf::from(root)
-}
-
-/// Runs `script` in the oracle root with `dir` at /mnt, in a mount namespace of
-/// its own; returns what it printed. Panics with its errors if it fails.
+/// Runs `script` in the oracle root with `dir` at /mnt; returns what it printed. Panics
+/// with its errors if it fails.
 pub fn run(dir: &Path, script: &str) -> Vec<u8> {
-    let outer = "mount --bind \"$1\" \"$0/mnt\" && mount --bind /dev \"$0/dev\" && \
-                 mount -t proc proc \"$0/proc\" && exec chroot \"$0\" sh -euc \"cd /mnt; $2\"";
-    let output = Command::new("unshare")
-        .args(["--mount", "--propagation", "private", "sh", "-c", outer])
-        .arg(oracle())
-        .arg(dir)
-        .arg(script)
-        .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
-        .env("LC_ALL", "C.UTF-8")
-        .output()
-        .expect("unshare starts");
+    let output = oracle::shell(&format!("set -eu; cd /mnt; {script}"), dir, &[]).output();
+    let output = output.expect("unshare starts");
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{script}: {}: {errors}", output.status);
     output.stdout

@@ -1,20 +1,13 @@
 //! Has systemd-repart in the directory `$MKGOLD_ORACLE` answer cases.
 //!
-//! All cases go through one script in one chroot, in a mount namespace of its own:
-//! nothing in the oracle's directory is changed.
+//! All cases go through one script in one chroot.
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 
 use disk::Version;
+use testkit::oracle;
 
 use super::{Answer, Case, IMAGE, write_definitions};
-
-pub fn root() -> PathBuf {
-    std::env::var_os("MKGOLD_ORACLE")
-        .expect("MKGOLD_ORACLE names a Debian root file system with the original tools")
-        .into()
-}
 
 /// What the oracle says it is, and which of our versions that is.
 pub fn version() -> (String, Version) {
@@ -30,17 +23,7 @@ pub fn version() -> (String, Version) {
 
 /// Runs `script` in the oracle with `scratch` at `/mnt`. Returns what it prints.
 pub fn in_oracle(scratch: &Path, script: &str) -> String {
-    let setup = "mount --bind \"$1\" \"$2/mnt\" && mount -t proc proc \"$2/proc\" && \
-                 exec chroot \"$2\" sh -c \"$3\"";
-    let output = Command::new("unshare")
-        .args(["--map-root-user", "--mount", "--pid", "--fork", "sh", "-c", setup, "sh"])
-        .args([scratch, &root()])
-        .arg(script)
-        .env_clear()
-        .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
-        .env("LC_ALL", "C.UTF-8")
-        .output()
-        .expect("unshare(1) runs");
+    let output = oracle::shell(script, scratch, &[]).output().expect("unshare(1) runs");
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "the oracle failed: {stderr}");
     String::from_utf8_lossy(&output.stdout).into_owned()

@@ -488,6 +488,30 @@ mod tests {
     }
 
     #[test]
+    fn times_of_directories_are_the_archive_s() {
+        // The archive's time of every entry: as `header` has it.
+        const TIME: Mtime = Mtime { secs: 0o143_0000_0000, nanos: 0 };
+        let shelf = Shelf::new();
+        let mut tree = Tree::new();
+        tree.make_dirs(&p("srv")).unwrap();
+        let before = Mtime::secs(7);
+        tree.get_mut(&p("srv")).unwrap().meta.mtime = before;
+        let mut database = Database::new("amd64");
+        for name in ["a", "b"] {
+            let [root, etc] = DIRS;
+            let file = format!("./etc/{name}");
+            let other = format!("./srv/{name}");
+            let srv = Item("./srv/", b'5', "", b"");
+            let files = [Item(&file, b'0', "", b"x"), Item(&other, b'0', "", b"x")];
+            let [first, second] = files;
+            let package = shelf.package(name, "", &[], &[root, etc, first, srv, second]);
+            lay(&mut tree, &mut database, &package).unwrap();
+            let time = |path| tree.get(&p(path)).unwrap().meta.mtime;
+            assert_eq!((time("etc"), time("srv")), (TIME, before), "{name}");
+        }
+    }
+
+    #[test]
     fn bootstrapping_lays_conffiles_twice_unless_one_is_there() {
         let shelf = Shelf::new();
         let [root, etc] = DIRS;

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use dpkg::{Limits, Package, unpack_file};
 use store::{Key, Store};
-use testkit::oracle;
-use tree::{Mtime, Tree, TreePath};
+use testkit::{oracle, privilege};
+use tree::{Device, Kind, Mtime, Tree, TreePath};
 
 /// Names a directory with the .debs of the baseline image. Without it they are
 /// fetched with the oracle's apt from the sources that its root is configured for.
@@ -61,9 +61,34 @@ fn download(dir: &Path) -> PathBuf {
 }
 
 /// Runs a shell script in the oracle root with `work` visible; it must succeed.
+///
+/// What it makes belongs to whom it says: an ordinary user may not give files away or
+/// make devices, so there fakeroot(1) keeps in `work` what was meant, for the next
+/// script and for [`read_dir`]. Programs in another root would not be under it.
 pub fn shell(work: &Path, script: &str) -> String {
-    oracle::stdout("/bin/sh", ["-ec", script], &[work])
+    if privilege::is_root() {
+        return oracle::stdout("/bin/sh", ["-ec", script], &[work]);
+    }
+    let meant = work.join(MEANT);
+    let (database, list) = (meant.join("database"), meant.join("list"));
+    if !meant.exists() {
+        fs::create_dir(&meant).unwrap();
+        fs::write(&database, "").unwrap();
+    }
+    let script = format!(
+        "{script}\ncd {}; find . -path ./{MEANT} -prune -o -exec \
+         stat --printf '%f %u %g %t %T %n\\0' {{}} + > {}",
+        work.display(),
+        list.display()
+    );
+    let database = database.to_str().unwrap();
+    let fakeroot = ["FAKEROOTDONTTRYCHOWN=1", "fakeroot", "-i", database, "-s", database];
+    let shell = ["/bin/sh", "-ec", &script];
+    oracle::stdout("env", fakeroot.into_iter().chain(shell), &[work])
 }
+
+/// Where in the working directory fakeroot's knowledge is.
+const MEANT: &str = ".meant";
 
 /// Hashes and unpacks .debs into a store.
 pub fn unpack_all(store: &Store, debs: &[PathBuf]) -> Vec<Arc<Package>> {
@@ -81,11 +106,34 @@ pub fn fresh_tree() -> Tree {
     tree
 }
 
-/// A directory as a Tree with everything that is to be compared.
+/// A directory in the working directory as a Tree, with everything that is to be
+/// compared.
 pub fn read_dir(path: &Path) -> Tree {
     let options =
         tree::dir::Options { owners: tree::dir::Owners::Preserve, mtime: None, xattrs: true };
-    tree::dir::read(path, &options).unwrap()
+    let mut tree = tree::dir::read(path, &options).unwrap();
+    let (work, name) = (path.parent().unwrap(), path.file_name().unwrap());
+    if let Ok(list) = fs::read_to_string(work.join(MEANT).join("list")) {
+        let below = format!("./{}", name.to_str().unwrap());
+        let lines = list.split_terminator('\0').map(|line| line.splitn(6, ' ').collect());
+        let lines = lines.filter_map(|line: Vec<&str>| Some((line[5].strip_prefix(&below)?, line)));
+        lines.for_each(|(path, line)| apply(&mut tree, path, &line));
+    }
+    tree
+}
+
+/// What fakeroot says of a file: mode (with the type), owner, group, major, minor.
+fn apply(tree: &mut Tree, path: &str, line: &[&str]) {
+    let hex = |at: usize| u32::from_str_radix(line[at], 16).unwrap();
+    let (mode, device) = (hex(0), Device { major: hex(3), minor: hex(4) });
+    let node = tree.get_mut(&TreePath::new(path).unwrap()).expect("it was listed");
+    node.meta.mode = (mode & 0o7777) as u16;
+    (node.meta.uid, node.meta.gid) = (line[1].parse().unwrap(), line[2].parse().unwrap());
+    match mode & 0o170_000 {
+        0o020_000 => node.kind = Kind::CharDev(device),
+        0o060_000 => node.kind = Kind::BlockDev(device),
+        _ => {}
+    }
 }
 
 /// For files whose time is when they were written.

@@ -4,7 +4,7 @@
 use std::fs::File;
 use std::io::Write;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Command;
 use std::sync::Arc;
 
 use tree::{Blob, Content, Device, Kind, Meta, Mtime, Node, Part, Tree, TreePath};
@@ -260,25 +260,14 @@ pub fn blob(path: &Path) -> Arc<Blob> {
     Blob::opened(path, File::open(path).unwrap(), None)
 }
 
-/// The shell command that runs `command` in the Debian root file system named by
-/// MKGOLD_ORACLE, with `dir` at `/mnt`; for a mount namespace of its own.
-pub fn oracle_script(dir: &Path, command: &str) -> String {
-    let root = std::env::var("MKGOLD_ORACLE")
-        .expect("MKGOLD_ORACLE must name a Debian root file system with the original tools");
-    let mounts =
-        format!("mount --bind {} {root}/mnt && mount --rbind /proc {root}/proc", dir.display());
-    format!("{mounts} && exec chroot {root} {command}")
+/// An original tool with `dir` at `/mnt`; `command` is a line for the shell.
+pub fn oracle(dir: &Path, command: &str) -> Command {
+    testkit::oracle::shell(&format!("exec {command}"), dir, &[])
 }
 
-/// Runs an original tool.
-pub fn oracle(dir: &Path, command: &str) -> Output {
-    let script = oracle_script(dir, command);
-    Command::new("unshare").args(["-rm", "sh", "-c", &script]).output().expect("unshare(1)")
-}
-
-/// The same, failing with the tool's output unless it succeeds.
+/// Runs one; fails with its output unless it succeeds.
 pub fn oracle_ok(dir: &Path, command: &str) -> String {
-    let output = oracle(dir, command);
+    let output = oracle(dir, command).output().expect("unshare(1)");
     let text = String::from_utf8_lossy(&output.stdout).into_owned()
         + &String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{command}: {}\n{text}", output.status);

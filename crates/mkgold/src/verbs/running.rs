@@ -16,9 +16,8 @@ pub fn vm(arguments: &Arguments) -> Outcome {
         return Err(Failure::Usage(message.into()));
     }
     on_what_was_built(arguments, |loaded, options, view| {
-        let written = loaded.sources.contains_key("Ephemeral");
         let host = Host {
-            keep_writes: written && !loaded.config.runtime.ephemeral,
+            keep_writes: machine::keeps_writes(loaded),
             cpus: std::thread::available_parallelism().map_or(1, |n| n.get() as u32),
         };
         machine::run(&loaded.config, options, &host, view)

@@ -147,6 +147,8 @@ pub const EXCEPTIONS: &[Exception] = &[
         &[OnlyRight],
         "systemd-resolved keeps the resolv.conf that mmdebstrap copied",
     ),
+    row("init", &[OnlyLeft], "as mkosi makes it: where the kernel looks in an initrd"),
+    row("usr/lib/clock-epoch", &[OnlyLeft], "as mkosi makes it: no clock is before the image"),
     // What no two runs make alike.
     if_agree(
         "etc/ssl/certs/java/cacerts",

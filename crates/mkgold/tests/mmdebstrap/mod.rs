@@ -6,8 +6,9 @@
 //! (`mmdebstrap/exceptions.rs`) with its reason, and a row that explains nothing fails
 //! the test as a difference does that nothing explains. PARITY.md has the same table.
 //!
-//! Oracle ring: needs `MKGOLD_ORACLE`, root (mmdebstrap's root mode, and owners in a
-//! directory), and the mirror that the host's apt sources name.
+//! `oracle_trees.rs` compares one list, `long_trees.rs` all. Needs `MKGOLD_ORACLE`, root
+//! (mmdebstrap's root mode, and owners in a directory), and the mirror that the host's
+//! apt sources name.
 //! Two variables save time while one iterates: `MKGOLD_TREES_LISTS` names the lists
 //! to try, separated by blanks (unused rows are then no failure), and `MKGOLD_TREES` a
 //! directory that keeps what mmdebstrap made.
@@ -21,10 +22,9 @@ use std::process::Command;
 use apt::{DebianOptions, SourceList};
 use testkit::compare::{Aspects, compare};
 use testkit::explained::Explained;
-use testkit::oracle;
+use testkit::{oracle, privilege};
 use tree::{Mtime, Tree, TreePath};
 
-#[path = "mmdebstrap/exceptions.rs"]
 mod exceptions;
 
 use exceptions::EXCEPTIONS;
@@ -243,11 +243,24 @@ fn sources(release: &str) -> Vec<String> {
     sources.iter().map(line).collect()
 }
 
-#[test]
-#[ignore = "oracle"]
-fn trees_are_those_of_apt_and_dpkg() {
-    let wanted = std::env::var("MKGOLD_TREES_LISTS").unwrap_or_default();
-    let wanted: Vec<_> = wanted.split_whitespace().collect();
+/// Whether any of this can be done; says so if not.
+fn can_compare() -> bool {
+    if !privilege::is_root() {
+        privilege::not_tested("trees against mmdebstrap's, and apt at work in an image", "root");
+    }
+    privilege::is_root()
+}
+
+/// Compares the lists with these names. All of them, if there are none: then an
+/// exception that none needs is a failure, too.
+#[allow(clippy::print_stdout, reason = "figures for docs/oracles.md")]
+pub fn compare_trees(names: &[&str]) {
+    if !can_compare() {
+        return;
+    }
+    let variable = std::env::var("MKGOLD_TREES_LISTS").unwrap_or_default();
+    let wanted: Vec<_> = variable.split_whitespace().collect();
+    let wanted = if wanted.is_empty() { names.to_vec() } else { wanted };
     let mut explained = Explained::new(EXCEPTIONS);
     let mut failures = String::new();
     let selected = |name: &str| wanted.is_empty() || wanted.contains(&name);
@@ -257,6 +270,7 @@ fn trees_are_those_of_apt_and_dpkg() {
         let theirs = with_ids_of(pair.tree("mmdebstrap"), &ours);
         let aspects = Aspects { mtimes: true, ..Aspects::EXACT };
         let all = compare(&ours, &theirs, aspects);
+        println!("{name}: {} paths, {} differences", ours.len(), all.len());
         for difference in explained.unexplained(&ours, &theirs, all) {
             writeln!(failures, "{name}: {difference}").unwrap();
         }
@@ -285,7 +299,7 @@ dpkg --verify hello
 const DOCS: [&str; 5] = ["doc", "man", "info", "groff", "gtk-doc"];
 
 /// What [`USE`] printed that it should not have.
-fn complaints(output: &str, with_docs: bool) -> Vec<&str> {
+pub fn complaints(output: &str, with_docs: bool) -> Vec<&str> {
     let is_doc = |path: &str| {
         let below = path.strip_prefix("/usr/share/").unwrap_or_default();
         DOCS.iter().any(|dir| below.strip_prefix(dir).is_some_and(|rest| rest.starts_with('/')))
@@ -301,9 +315,11 @@ fn complaints(output: &str, with_docs: bool) -> Vec<&str> {
     output.lines().filter(is_complaint).collect()
 }
 
-#[test]
-#[ignore = "oracle"]
-fn packages_are_whole_and_apt_installs_more() {
+/// Builds and looks into two images.
+pub fn use_images() {
+    if !can_compare() {
+        return;
+    }
     let list = |name| LISTS.iter().find(|list| list.0 == name).unwrap();
     for (name, with_docs) in [("server", false), ("bookworm-server", true)] {
         let (_, release, packages) = list(name);
@@ -319,12 +335,4 @@ fn packages_are_whole_and_apt_installs_more() {
         let all = format!("{said}{errors}");
         assert_eq!(complaints(&all, with_docs), Vec::<&str>::new(), "{name}");
     }
-}
-
-#[test]
-fn what_dpkg_and_apt_complain_about_is_seen() {
-    let said = "Reading package lists...\nmissing     /usr/share/man/man1/x.1.gz\n\
-                missing   c /etc/x\n??5??????   /usr/bin/x\n??5?????? c /etc/y\nW: twice\n";
-    assert_eq!(complaints(said, false).len(), 4);
-    assert_eq!(complaints(said, true).len(), 5);
 }
