@@ -26,8 +26,9 @@ use crate::sets::Sets;
 use crate::sources::ImageSources;
 use crate::tools::{Runner, Tools};
 use crate::unchanged::Inputs;
+use crate::upkeep::Upkeep;
 use crate::workdir::WorkDir;
-use crate::{build_scripts, image, resolve};
+use crate::{build_scripts, image, resolve, upkeep};
 
 /// How a build is run; none of it but `now` and `rebuild` can reach a byte of the
 /// output, and those only through what the archives have and what is cached.
@@ -54,6 +55,8 @@ pub struct Options {
     pub locked: bool,
     /// Arguments of the build scripts.
     pub build_arguments: Vec<OsString>,
+    /// How long the cache keeps what no build uses; for ever if not set.
+    pub keep_unused: Option<Duration>,
 }
 
 /// What a build made.
@@ -101,6 +104,7 @@ pub fn build(
         work: &options.work,
         epoch: epoch(config, &lock),
         threads: options.threads,
+        rebuild: options.rebuild,
     };
     let sets = Sets::fetch(&archives, &lock, config, &context)?;
     let tools = Tools::open(Set::Tools, &lock, config, &archives, options, &context)?;
@@ -110,7 +114,7 @@ pub fn build(
     // run one after the other, and the initrd's userland.
     let (tree, userland) = std::thread::scope(|scope| {
         let initrd = scope.spawn(|| sets.initrd(config, &archives, &context));
-        let tree = sets.install(config, &archives, &context, options.rebuild);
+        let tree = sets.install(config, &archives, &context);
         let initrd = initrd.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         Ok::<_, BuildError>((tree?, initrd?))
     })?;
@@ -144,6 +148,10 @@ pub fn build(
     if let Some(before) = before.filter(|before| inputs() == Some(*before)) {
         before.remember(&context.store, &outputs, sets.count());
     }
+    let upkeep = Upkeep { keep: options.keep_unused, now: options.now };
+    let stores = [Some(&context.store), archives.own_downloads(&context.store)];
+    let stores: Vec<&Store> = stores.into_iter().flatten().collect();
+    upkeep::after_build(config, &stores, upkeep, reporter);
     Ok(Built {
         outputs,
         sealed: golden.sealed,

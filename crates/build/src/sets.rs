@@ -19,7 +19,7 @@ use crate::packages::Archives;
 use crate::{initrd, kernels, overlay};
 
 /// Changed when the steps change what comes out of equal inputs.
-const VERSION: &str = "3";
+const VERSION: &str = "4";
 
 /// Packages that are configured together; see [`Lock::follow`].
 struct Generation {
@@ -89,19 +89,21 @@ impl Sets {
         config: &Config,
         archives: &Archives,
         context: &Context,
-        rebuild: bool,
     ) -> Result<Tree, BuildError> {
         let epoch = self.image.first().map_or(context.epoch, |g| g.epoch);
         let skeleton = self.skeleton(config, archives, &context.at(epoch))?;
         let keys = self.layer_keys(config, &skeleton)?;
         let what = format!("{} packages", self.count);
         let (mut done, mut tree) = (0, skeleton);
-        for (n, key) in keys.iter().enumerate().rev().filter(|_| !rebuild) {
+        for (n, key) in keys.iter().enumerate().rev().filter(|_| !context.rebuild) {
             if let Some(layer) = layer::load(&context.store, key)? {
                 context.reporter.step("install", &what, None, Unit::Items).cached();
                 (done, tree) = (n + 1, layer);
                 break;
             }
+        }
+        if done < keys.len() {
+            layer::refuse_strict(config, context, "the configured packages")?;
         }
         for (generation, key) in self.image.iter().zip(&keys).skip(done) {
             let context = context.at(generation.epoch);
