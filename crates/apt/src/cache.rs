@@ -216,6 +216,7 @@ impl Cache {
         fs::create_dir_all(dir).map_err(CacheError::io("make directory", dir))?;
         partial.file.sync_data().map_err(CacheError::io("write", &partial.path))?;
         fs::rename(&partial.path, &target).map_err(CacheError::io("rename to", &target))?;
+        self.store.note(kind, key);
         Ok(target)
     }
 

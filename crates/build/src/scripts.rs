@@ -210,7 +210,9 @@ impl<'a> Scripts<'a> {
         hasher.add(phase.argument().unwrap_or_default().as_bytes());
         let mut config = self.config.to_json()["Images"][0].clone();
         // Says how to build, not what.
-        ["Incremental", "CacheOnly"].map(|name| config.as_object_mut().map(|c| c.remove(name)));
+        if let Some(settings) = config.as_object_mut() {
+            settings.retain(|name, _| !["Incremental", "CacheOnly"].contains(&name.as_str()));
+        }
         hasher.add(config.to_string().as_bytes());
         for script in scripts {
             let bytes = std::fs::read(&script.path).map_err(io_error("read", &script.path))?;

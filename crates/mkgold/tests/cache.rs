@@ -20,6 +20,9 @@ fn project() -> Project {
          [Build]\nIncremental=yes\n",
     );
     common::dpkg(&project, "mkosi.skeleton");
+    let other = "Package: other\nVersion: 1\nArchitecture: all\nMaintainer: M <m@example.org>\n\
+                 Description: of the archive\nFilename: other.deb\nSize: 1\n";
+    project.mirror(&format!("{other}SHA256: {}\n", "0".repeat(64)));
     project.package(
         "tool",
         &deb(
@@ -32,6 +35,7 @@ fn project() -> Project {
             ],
         ),
     );
+    project.file("mkosi.extra/usr/share/README", "something", 0o644);
     project.file("extra.tar", tar(&[file("extra", &[b'e'; 3000])]), 0o644);
     let prepare = "#!/bin/sh\nset -e\n[ \"$1\" = final ] && echo run >> runs\n\
                    head -c 4000 /dev/zero > \"$BUILDROOT/prepared\"\n";
@@ -74,20 +78,18 @@ fn a_changed_byte_of_the_cache_never_reaches_an_image() {
     let mut kinds = BTreeSet::new();
     for object in objects(&project) {
         kinds.insert(kind(&project, &object));
-        let len = fs::metadata(&object).unwrap().len() as usize;
-        for at in [0, len / 2, len - 1] {
-            if !object.exists() {
-                continue;
-            }
-            flip(&object, at);
-            // Without a lock, the archive is asked, too.
-            fs::remove_file(project.path("project/mkgold.lock")).unwrap();
-            let run = project.build(&[]);
-            assert!(run.success, "{} at {at}: {}", object.display(), run.text);
-            assert_eq!(outputs(&project), good, "{} at {at}", object.display());
-        }
+        // Which byte does not matter: `store` tries them all.
+        let at = fs::metadata(&object).unwrap().len() as usize / 2;
+        flip(&object, at);
+        // Without a lock, the archive is asked, too.
+        fs::remove_file(project.path("project/mkgold.lock")).unwrap();
+        let run = project.build(&[]);
+        assert!(run.success, "{}: {}", object.display(), run.text);
+        assert_eq!(outputs(&project), good, "{}", object.display());
     }
-    for expected in ["debs", "layer", "pack", "package", "releases", "seen-releases", "uses"] {
+    for expected in
+        ["debs", "indices", "layer", "pack", "package", "records", "releases", "seen-releases"]
+    {
         assert!(kinds.contains(expected), "{expected}: {kinds:?}");
     }
 }
@@ -139,7 +141,7 @@ fn prepare_scripts_run_again_only_when_what_they_work_on_changes() {
     let good = outputs(&project);
     built(&project.build(&[]));
     assert_eq!((runs(&project), outputs(&project)), (1, good));
-    project.file("mkosi.extra/usr/share/README", "something", 0o644);
+    project.file("mkosi.extra/usr/share/README", "another", 0o644);
     built(&project.build(&[]));
     assert_eq!(runs(&project), 1, "what comes after them");
     built(&project.build(&["--environment=A=1"]));

@@ -14,7 +14,7 @@ use common::Project;
 fn image(to: &Path) {
     let project = Project::new("[Output]\nFormat=disk\n");
     project.file("mkosi.extra/usr/share/small", "small", 0o640);
-    project.file("mkosi.extra/usr/share/large", [b'l'; 3 << 20], 0o644);
+    project.file("mkosi.extra/usr/share/large", vec![b'l'; 3 << 20], 0o644);
     project.file("mkosi.extra/usr/bin/tool", "#!/bin/sh\n", 0o4755);
     project.file("mkosi.extra/etc/both", "of the image", 0o644);
     let extra = project.path("project/mkosi.extra");
@@ -31,7 +31,7 @@ fn mode(root: &Path, name: &str) -> u32 {
 
 fn is_there(root: &Path) {
     assert_eq!(fs::read(root.join("usr/share/small")).unwrap(), b"small");
-    assert_eq!(fs::read(root.join("usr/share/large")).unwrap(), [b'l'; 3 << 20]);
+    assert_eq!(fs::read(root.join("usr/share/large")).unwrap(), vec![b'l'; 3 << 20]);
     assert_eq!(fs::read_link(root.join("usr/bin/link")).unwrap(), Path::new("../share/small"));
     assert_eq!((mode(root, "usr/share/small"), mode(root, "usr/bin/tool")), (0o640, 0o4755));
     let inode = |name: &str| root.join(name).metadata().unwrap().ino();
