@@ -194,7 +194,7 @@ mod tests {
                 };
                 assert!(!found && !path.exists(), "{bad:?}");
                 assert_eq!(store.damaged(), std::slice::from_ref(&path));
-                assert_eq!(store.damaged(), [PathBuf::new(); 0]);
+                assert!(store.damaged().is_empty(), "it is told once");
             }
         }
         put();
