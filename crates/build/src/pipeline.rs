@@ -10,7 +10,7 @@ use config::types::{Feature, OutputFormat};
 use report::Reporter;
 use sandbox::Privilege;
 use store::Store;
-use tree::{Mtime, Tree};
+use tree::{Content, Mtime, Tree};
 
 use crate::boot_files;
 use crate::context::Context;
@@ -59,6 +59,9 @@ pub struct Options {
     pub keep_unused: Option<Duration>,
 }
 
+/// How often a build begins again because of damage in the cache.
+const MAX_DAMAGED: u32 = 2;
+
 /// What a build made.
 #[derive(Debug)]
 pub struct Built {
@@ -80,13 +83,35 @@ pub fn build(
     options: &Options,
     reporter: &dyn Reporter,
 ) -> Result<Built, BuildError> {
-    let output_dir = output_directory(config);
     let mut scripts =
         Scripts::new(config, &options.privilege, &options.work.on_disk("scripts"), reporter);
     scripts.arguments(&options.build_arguments)?;
     scripts.run_without_tree(Phase::Sync)?;
+    let mut tries = 0..MAX_DAMAGED;
+    loop {
+        let store = Store::open(&options.cache)?;
+        let result = attempt(config, options, store.clone(), &mut scripts, reporter);
+        match (result, store.whole()) {
+            (Err(_), Err(damage)) if tries.next().is_some() => {
+                reporter.warn(format!("{damage}: begun again"));
+                scripts.finish()?;
+                options.work.clear()?;
+            }
+            (result, _) => return result,
+        }
+    }
+}
+
+/// A build that ends where something in the cache turns out to be damaged.
+fn attempt(
+    config: &Config,
+    options: &Options,
+    store: Store,
+    scripts: &mut Scripts,
+    reporter: &dyn Reporter,
+) -> Result<Built, BuildError> {
+    let output_dir = output_directory(config);
     let mut clock = Clock::start();
-    let store = Store::open(&options.cache)?;
     let sources = ImageSources::of(config, &options.host_apt)?;
     let inputs = || Inputs::of(config, &output_dir, &sources);
     if let Some(built) = unchanged(inputs().filter(|_| !options.rebuild), &store) {
@@ -110,14 +135,7 @@ pub fn build(
     let tools = Tools::open(Set::Tools, &lock, config, &archives, options, &context)?;
     clock.lap("fetch and unpack");
 
-    // Two things that need nothing of each other: the image's own scripts, which
-    // run one after the other, and the initrd's userland.
-    let (tree, userland) = std::thread::scope(|scope| {
-        let initrd = scope.spawn(|| sets.initrd(config, &archives, &context));
-        let tree = sets.install(config, &archives, &context);
-        let initrd = initrd.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        Ok::<_, BuildError>((tree?, initrd?))
-    })?;
+    let (tree, userland) = configure(&sets, config, &archives, &context)?;
     let tree = sources.write(tree, &config.distribution.release, &context)?;
     clock.lap("install");
 
@@ -130,9 +148,9 @@ pub fn build(
         with_docs: config.content.with_docs,
         architecture: archives.architecture(),
     };
-    let tree = build_scripts::run(tree, &build_packages, &context, &mut scripts, &mut trail)?;
+    let tree = build_scripts::run(tree, &build_packages, &context, scripts, &mut trail)?;
     let automatic = sets.automatic();
-    let mut golden = Golden::finish(tree, trail, automatic, config, &context, &mut scripts)?;
+    let mut golden = Golden::finish(tree, trail, automatic, config, &context, scripts)?;
     let artifacts = scripts.boot_artifacts()?;
     let mut boot = boot_files::make(&mut golden.tree, config, &context, userland, &artifacts)?;
     golden.seal(boot.esp.as_mut(), config, &context)?;
@@ -140,6 +158,7 @@ pub fn build(
 
     let tools = tools.as_ref().map(|tools| Runner { tools, context: &context });
     image::write(&golden, &boot, config, &context, &lock, tools.as_ref(), &mut staging)?;
+    context.store.whole()?;
     scripts.run_without_tree(Phase::Postoutput)?;
     staging.adopt_shared()?;
     clock.lap("image");
@@ -148,10 +167,7 @@ pub fn build(
     if let Some(before) = before.filter(|before| inputs() == Some(*before)) {
         before.remember(&context.store, &outputs, sets.count());
     }
-    let upkeep = Upkeep { keep: options.keep_unused, now: options.now };
-    let stores = [Some(&context.store), archives.own_downloads(&context.store)];
-    let stores: Vec<&Store> = stores.into_iter().flatten().collect();
-    upkeep::after_build(config, &stores, upkeep, reporter);
+    look_after(&context, &archives, config, options);
     Ok(Built {
         outputs,
         sealed: golden.sealed,
@@ -159,6 +175,30 @@ pub fn build(
         times: clock.laps,
         unchanged: false,
     })
+}
+
+/// Two things that need nothing of each other: the image's own scripts, which run one
+/// after the other, and the initrd's userland.
+fn configure(
+    sets: &Sets,
+    config: &Config,
+    archives: &Archives,
+    context: &Context,
+) -> Result<(Tree, Option<Content>), BuildError> {
+    std::thread::scope(|scope| {
+        let initrd = scope.spawn(|| sets.initrd(config, archives, context));
+        let tree = sets.install(config, archives, context);
+        let initrd = initrd.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        Ok((tree?, initrd?))
+    })
+}
+
+/// Keeps the caches as they should be.
+fn look_after(context: &Context, archives: &Archives, config: &Config, options: &Options) {
+    let upkeep = Upkeep { keep: options.keep_unused, now: options.now };
+    let stores = [Some(&context.store), archives.own_downloads(&context.store)];
+    let stores: Vec<&Store> = stores.into_iter().flatten().collect();
+    upkeep::after_build(config, &stores, upkeep, context.reporter);
 }
 
 /// The outputs that are there, if a build would make the same.

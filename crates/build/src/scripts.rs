@@ -146,6 +146,7 @@ impl<'a> Scripts<'a> {
             return Ok(tree);
         }
         self.date(context.epoch);
+        context.store.whole()?;
         self.prepare_directories()?;
         let total = Some(scripts.len() as u64);
         let step = context.reporter.step("scripts", phase.name(), total, Unit::Items);

@@ -50,6 +50,9 @@ impl Sets {
         let all = image.iter().chain(&initrd).chain(&build).copied();
         let all: Vec<&LockedPackage> = all.collect();
         let mut packages = archives.packages(&all, &context.store, context.reporter)?;
+        // Beside what follows; who needs the answer asks, and waits.
+        let store = context.store.clone();
+        std::thread::spawn(move || store.check());
         let build = packages.split_off(image.len() + initrd.len());
         let initrd = packages.split_off(image.len());
         let automatic = image
@@ -104,6 +107,7 @@ impl Sets {
         }
         if done < keys.len() {
             layer::refuse_strict(config, context, "the configured packages")?;
+            context.store.whole()?;
         }
         for (generation, key) in self.image.iter().zip(&keys).skip(done) {
             let context = context.at(generation.epoch);

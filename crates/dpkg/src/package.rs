@@ -172,12 +172,13 @@ impl Entry {
     }
 }
 
-/// The package if it has been unpacked before. A package whose pack is gone, damaged or
-/// has another size counts as not there.
+/// The package if it has been unpacked before. A package whose pack is gone or has another
+/// size counts as not there. What is in the pack is checked when the store is asked to
+/// ([`Store::check`], [`Store::whole`]).
 pub fn cached(store: &Store, sha256: &Key) -> Result<Option<Arc<Package>>, Error> {
     let Some(bytes) = store.read(PACKAGE, sha256)? else { return Ok(None) };
     let Some(stored) = decode(&bytes) else { return Ok(None) };
-    let Some((pack, len)) = store.blob(PACK, sha256)? else { return Ok(None) };
+    let Some((pack, len)) = store.blob_later(PACK, sha256)? else { return Ok(None) };
     if len != stored.pack_len {
         return Ok(None);
     }

@@ -51,7 +51,7 @@ pub enum StoreError {
         source: io::Error,
     },
     /// An object does not decode: the disk or another program damaged it.
-    #[error("{}: damaged cache object ({reason}); remove it and build again", path.display())]
+    #[error("{}: damaged cache object ({reason})", path.display())]
     Damaged {
         /// The object.
         path: PathBuf,
@@ -208,6 +208,7 @@ impl Pending {
     /// Seals the object and gives it its name. From here on it is visible, complete, and
     /// never changes.
     pub fn seal(self, key: &Key) -> Result<Arc<Blob>, StoreError> {
+        self.store.whole()?;
         let file = self.file.as_ref().expect("open until commit");
         seal::seal(file).map_err(StoreError::io("write", &self.path))?;
         self.commit(key)

@@ -11,13 +11,18 @@
 //! An object is checked when it is opened, once per [`Store`]: one reading of it out of
 //! the page cache, into which it has to come anyway. One that does not pass is removed and
 //! counts as not there, so that it is made again; [`Store::damaged`] tells which.
+//!
+//! Where that would be waited for, it is done beside other work ([`Store::blob_later`]):
+//! nothing is sealed before everything opened so far has been checked, so what was made
+//! of something damaged never becomes an object, and whoever gives something else away
+//! asks first ([`Store::whole`]).
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 
 use tree::Blob;
 
@@ -34,13 +39,21 @@ const BUFFER: usize = 128 << 10;
 pub(crate) struct Seals {
     open: Mutex<BTreeMap<(Kind, Key), Weak<Blob>>>,
     damaged: Mutex<Vec<PathBuf>>,
+    unchecked: Mutex<Vec<Opened>>,
+    /// Read by who checks, so that others can wait for them.
+    busy: RwLock<()>,
+    /// What was in use when it was found damaged.
+    broken: Mutex<Vec<PathBuf>>,
 }
 
-/// An object whose payload is what was sealed.
+/// An object with a seal.
 #[derive(Debug)]
-struct Checked {
+struct Opened {
+    kind: Kind,
+    key: Key,
     blob: Arc<Blob>,
     len: u64,
+    crc: u32,
 }
 
 impl Store {
@@ -62,30 +75,102 @@ impl Store {
     /// An object as a blob that Trees may refer to, and the length of what it holds; `None`
     /// if it is not there, or not whole. Who has one open shares it.
     pub fn blob(&self, kind: Kind, key: &Key) -> Result<Option<(Arc<Blob>, u64)>, StoreError> {
-        let known = lock(&self.inner.seals.open).get(&(kind, *key)).and_then(Weak::upgrade);
         let path = self.path(kind, key);
-        let found = match known {
-            Some(blob) => Some(Checked { len: payload_len(&blob, &path)?, blob }),
-            None => self.open_checked(kind, key)?,
-        };
-        Ok(found.map(|Checked { blob, len }| (blob, len)))
+        if let Some(blob) = self.shared(kind, key) {
+            return Ok(Some((blob.clone(), payload_len(&blob, &path)?)));
+        }
+        let Some(opened) = self.open_sealed(kind, key)? else { return Ok(None) };
+        match self.is_whole(&opened)? {
+            true => Ok(Some(self.share(opened))),
+            false => Ok(None),
+        }
     }
 
-    fn open_checked(&self, kind: Kind, key: &Key) -> Result<Option<Checked>, StoreError> {
+    /// The same, but checked later: by [`Store::check`], or when it counts.
+    pub fn blob_later(
+        &self,
+        kind: Kind,
+        key: &Key,
+    ) -> Result<Option<(Arc<Blob>, u64)>, StoreError> {
+        if self.shared(kind, key).is_some() {
+            return self.blob(kind, key);
+        }
+        let Some(opened) = self.open_sealed(kind, key)? else { return Ok(None) };
+        let Opened { ref blob, len, crc, .. } = opened;
+        lock(&self.inner.seals.unchecked).push(Opened {
+            blob: blob.clone(),
+            kind,
+            key: *key,
+            len,
+            crc,
+        });
+        Ok(Some(self.share(opened)))
+    }
+
+    fn shared(&self, kind: Kind, key: &Key) -> Option<Arc<Blob>> {
+        lock(&self.inner.seals.open).get(&(kind, *key)).and_then(Weak::upgrade)
+    }
+
+    fn share(&self, opened: Opened) -> (Arc<Blob>, u64) {
+        let Opened { kind, key, blob, len, .. } = opened;
+        lock(&self.inner.seals.open).insert((kind, key), Arc::downgrade(&blob));
+        (blob, len)
+    }
+
+    fn open_sealed(&self, kind: Kind, key: &Key) -> Result<Option<Opened>, StoreError> {
         let Some(file) = self.get(kind, key)? else { return Ok(None) };
         let path = self.path(kind, key);
-        let failed = |e| StoreError::io("read", &path)(e);
-        let seal = read_seal(&file).map_err(failed)?;
-        let (len, crc) = match seal {
-            Some(seal) => seal,
-            None => return self.remove_damaged(kind, key, &file).map(|()| None),
-        };
-        if checksum(&file, len).map_err(failed)? != crc {
-            return self.remove_damaged(kind, key, &file).map(|()| None);
+        match read_seal(&file).map_err(StoreError::io("read", &path))? {
+            Some((len, crc)) => {
+                let blob = Blob::opened(path, file, Some(key.0));
+                Ok(Some(Opened { kind, key: *key, blob, len, crc }))
+            }
+            None => self.remove_damaged(kind, key, &file).map(|()| None),
         }
-        let blob = Blob::opened(path, file, Some(key.0));
-        lock(&self.inner.seals.open).insert((kind, *key), Arc::downgrade(&blob));
-        Ok(Some(Checked { blob, len }))
+    }
+
+    /// Whether the object holds what was sealed; if not, it is removed.
+    fn is_whole(&self, opened: &Opened) -> Result<bool, StoreError> {
+        let Opened { kind, key, blob, len, crc } = opened;
+        let found = blob.with_file(|file| checksum(file, *len));
+        if found.map_err(StoreError::io("read", blob.path()))? == *crc {
+            return Ok(true);
+        }
+        lock(&self.inner.seals.open).remove(&(*kind, *key));
+        let file = blob.with_file(File::try_clone).map_err(StoreError::io("open", blob.path()))?;
+        self.remove_damaged(kind, key, &file)?;
+        Ok(false)
+    }
+
+    /// Checks what was opened to be checked later, as one of maybe several that do.
+    pub fn check(&self) -> Result<(), StoreError> {
+        let seals = &self.inner.seals;
+        let _busy = seals.busy.read().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            let next = lock(&seals.unchecked).pop();
+            let Some(opened) = next else { return Ok(()) };
+            let whole = self.is_whole(&opened);
+            if !matches!(whole, Ok(true)) {
+                lock(&seals.broken).push(opened.blob.path().to_owned());
+            }
+            whole?;
+        }
+    }
+
+    /// An error if anything that was opened is damaged, now and ever after: what has been
+    /// made of it is to be thrown away, and the store opened anew.
+    pub fn whole(&self) -> Result<(), StoreError> {
+        self.check()?;
+        let seals = &self.inner.seals;
+        // Until the others have finished.
+        drop(seals.busy.write().unwrap_or_else(PoisonError::into_inner));
+        match lock(&seals.broken).first() {
+            None => Ok(()),
+            Some(path) => Err(StoreError::Damaged {
+                path: path.clone(),
+                reason: "its checksum is wrong; it was removed".into(),
+            }),
+        }
     }
 
     /// What was found damaged, and removed, since the store was opened or last asked.
@@ -199,6 +284,32 @@ mod tests {
         }
         put();
         assert_eq!(fs::read(&path).unwrap(), good);
+    }
+
+    #[test]
+    fn what_is_checked_later_keeps_anything_from_being_made_of_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let (good, bad) = (Key::of(b"good"), Key::of(b"bad"));
+        let store = Store::open(dir.path()).unwrap();
+        for key in [&good, &bad] {
+            store.put("pack", key, b"0123456789").unwrap();
+        }
+        let path = store.path("pack", &bad);
+        let mut bytes = fs::read(&path).unwrap();
+        bytes[3] ^= 1;
+        fs::write(&path, bytes).unwrap();
+        store.blob_later("pack", &good).unwrap().unwrap();
+        store.whole().unwrap();
+        let (blob, len) = store.blob_later("pack", &bad).unwrap().unwrap();
+        assert_eq!((len, path.exists()), (10, true));
+        let error = store.put("layer", &good, b"made of it").unwrap_err();
+        assert!(matches!(error, StoreError::Damaged { .. }), "{error}");
+        assert!(!path.exists() && !store.path("layer", &good).exists());
+        assert!(store.whole().is_err(), "{} is still in use", blob.path().display());
+        assert_eq!(store.damaged(), [path]);
+        let store = Store::open(dir.path()).unwrap();
+        assert!(store.blob_later("pack", &bad).unwrap().is_none());
+        store.put("layer", &good, b"made of something else").unwrap();
     }
 
     #[test]
