@@ -16,7 +16,6 @@ use crate::boot_files;
 use crate::context::Context;
 use crate::error::BuildError;
 use crate::golden::{self, Golden, Sealed};
-use crate::install::Install;
 use crate::lock::{Lock, Set};
 use crate::outputs::Staging;
 use crate::packages::Archives;
@@ -143,11 +142,7 @@ fn attempt(
     scripts.output(&staging.shared()?);
     let mut trail = Trail::default();
     trail.record(golden::PACKAGES, &tree);
-    let build_packages = Install {
-        packages: sets.build_packages(),
-        with_docs: config.content.with_docs,
-        architecture: archives.architecture(),
-    };
+    let build_packages = sets.build_packages(config, &archives);
     let tree = build_scripts::run(tree, &build_packages, &context, scripts, &mut trail)?;
     let automatic = sets.automatic();
     let mut golden = Golden::finish(tree, trail, automatic, config, &context, scripts)?;

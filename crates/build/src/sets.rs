@@ -77,8 +77,9 @@ impl Sets {
     }
 
     /// What build scripts get on top of the image.
-    pub fn build_packages(&self) -> &[Arc<Package>] {
-        &self.build
+    pub fn build_packages<'a>(&'a self, config: &Config, archives: &'a Archives) -> Install<'a> {
+        let (with_docs, architecture) = (config.content.with_docs, archives.architecture());
+        Install { packages: &self.build, with_docs, architecture }
     }
 
     /// Names and architectures of the image's packages that nobody asked for.
