@@ -4,7 +4,9 @@
 //! A finished object is there or not: it gets its name by rename, after its size
 //! and SHA-256 were checked. A download goes to `partial/<aa>/<sha256>`, locked by
 //! the one process that writes it: what a killed process left is taken up where it
-//! ended and is never trusted, because the sum is taken over all of it again.
+//! ended and is never trusted, because the sum is taken over all of it again. Whoever
+//! uses a finished download takes its sum, and removes it if it is another; everything
+//! else that is kept is sealed by the store.
 //!
 //! Not here: when something is fetched, and how old a thing may be.
 
@@ -111,7 +113,7 @@ impl Cache {
         &self.store
     }
 
-    /// Where the object of that kind is, if it is there with that size.
+    /// Where the download of that kind is, if it is there with that size.
     pub fn find(&self, kind: Kind, key: &Key, size: Option<u64>) -> Option<PathBuf> {
         let file = self.store.get(kind, key).ok()??;
         let found = file.metadata().ok()?;
@@ -119,23 +121,46 @@ impl Cache {
         whole.then(|| self.store.path(kind, key))
     }
 
-    /// An object as a whole.
+    /// An object that was [`put`](Cache::put), as a whole.
     pub fn read(&self, kind: Kind, key: &Key) -> Result<Option<Vec<u8>>, CacheError> {
         self.store.read(kind, key).map_err(CacheError::store)
     }
 
-    /// Keeps `bytes`.
+    /// Keeps `bytes`, unless they are there.
     pub fn put(&self, kind: Kind, key: &Key, bytes: &[u8]) -> Result<(), CacheError> {
-        if self.find(kind, key, Some(bytes.len() as u64)).is_some() {
-            return Ok(());
+        match self.read(kind, key)?.is_some_and(|there| there == bytes) {
+            true => Ok(()),
+            false => self.replace(kind, key, bytes),
         }
+    }
+
+    fn replace(&self, kind: Kind, key: &Key, bytes: &[u8]) -> Result<(), CacheError> {
         let mut pending = self.store.create(kind).map_err(CacheError::store)?;
         let path = pending.path().to_owned();
         let file = pending.file_mut();
         file.write_all(bytes).map_err(CacheError::io("write", &path))?;
         file.sync_data().map_err(CacheError::io("write", &path))?;
-        pending.commit(key).map_err(CacheError::store)?;
+        pending.seal(key).map_err(CacheError::store)?;
         Ok(())
+    }
+
+    /// Removes a download that is there and is not what its key says.
+    pub fn remove_damaged(&self, kind: Kind, key: &Key) -> Result<(), CacheError> {
+        let Some(mut file) = self.store.get(kind, key).map_err(CacheError::store)? else {
+            return Ok(());
+        };
+        let mut hasher = Sha256::new();
+        let path = self.store.path(kind, key);
+        hash_into(&mut file, &path, &mut hasher)?;
+        match hasher.finalize()[..] == key.0 {
+            true => Ok(()),
+            false => self.remove(kind, key),
+        }
+    }
+
+    /// Removes a download.
+    pub fn remove(&self, kind: Kind, key: &Key) -> Result<(), CacheError> {
+        self.store.remove(kind, key, &mut Default::default()).map_err(CacheError::store)
     }
 
     /// What was last seen of a source.
@@ -145,12 +170,7 @@ impl Cache {
 
     /// Remembers what was seen of a source.
     pub(crate) fn set_seen(&self, source: &Key, bytes: &[u8]) -> Result<(), CacheError> {
-        let mut pending = self.store.create(SEEN).map_err(CacheError::store)?;
-        let path = pending.path().to_owned();
-        pending.file_mut().write_all(bytes).map_err(CacheError::io("write", &path))?;
-        pending.file_mut().sync_data().map_err(CacheError::io("write", &path))?;
-        pending.commit(source).map_err(CacheError::store)?;
-        Ok(())
+        self.replace(SEEN, source, bytes)
     }
 
     fn partial_path(&self, kind: Kind, key: &Key) -> PathBuf {
@@ -196,6 +216,7 @@ impl Cache {
         fs::create_dir_all(dir).map_err(CacheError::io("make directory", dir))?;
         partial.file.sync_data().map_err(CacheError::io("write", &partial.path))?;
         fs::rename(&partial.path, &target).map_err(CacheError::io("rename to", &target))?;
+        self.store.note(kind, key);
         Ok(target)
     }
 
@@ -228,6 +249,17 @@ fn entries(dir: &Path) -> Result<Vec<PathBuf>, CacheError> {
     paths.map_err(CacheError::io("list", dir))
 }
 
+fn hash_into(file: &mut File, path: &Path, hasher: &mut Sha256) -> Result<(), CacheError> {
+    let mut buffer = vec![0; 1 << 16];
+    loop {
+        let n = file.read(&mut buffer).map_err(CacheError::io("read", path))?;
+        if n == 0 {
+            return Ok(());
+        }
+        hasher.update(&buffer[..n]);
+    }
+}
+
 impl Partial {
     /// How much of it is there.
     pub fn len(&self) -> Result<u64, CacheError> {
@@ -249,14 +281,7 @@ impl Partial {
     /// Hashes what is there and leaves the position at its end.
     pub fn hash_into(&mut self, hasher: &mut Sha256) -> Result<(), CacheError> {
         self.file.rewind().map_err(CacheError::io("rewind", &self.path))?;
-        let mut buffer = vec![0; 1 << 16];
-        loop {
-            let n = self.file.read(&mut buffer).map_err(CacheError::io("read", &self.path))?;
-            if n == 0 {
-                return Ok(());
-            }
-            hasher.update(&buffer[..n]);
-        }
+        hash_into(&mut self.file, &self.path, hasher)
     }
 
     /// Appends.
@@ -321,10 +346,28 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let cache = Cache::open(dir.path()).unwrap();
         let key = Key::of(b"hello");
-        cache.put(DEBS, &key, b"hello").unwrap();
+        let mut partial = claim(&cache, &key);
+        partial.write(b"hello").unwrap();
+        cache.commit(DEBS, &key, partial).unwrap();
         assert!(cache.find(DEBS, &key, Some(5)).is_some());
         assert!(cache.find(DEBS, &key, None).is_some());
         assert!(cache.find(DEBS, &key, Some(6)).is_none());
+    }
+
+    #[test]
+    fn a_damaged_download_is_removed_and_a_whole_one_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = Cache::open(dir.path()).unwrap();
+        let key = Key::of(b"hello");
+        let mut partial = claim(&cache, &key);
+        partial.write(b"hello").unwrap();
+        let path = cache.commit(DEBS, &key, partial).unwrap();
+        cache.remove_damaged(DEBS, &key).unwrap();
+        assert!(path.exists());
+        fs::write(&path, b"hallo").unwrap();
+        cache.remove_damaged(DEBS, &key).unwrap();
+        assert!(!path.exists());
+        cache.remove_damaged(DEBS, &key).unwrap();
     }
 
     #[test]

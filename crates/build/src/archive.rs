@@ -44,12 +44,12 @@ pub fn is_image(path: &Path) -> bool {
 
 /// Reads the tar archive at `path`: owners by number, times as they are.
 pub fn read_tar(path: &Path, store: &Store) -> Result<Tree, BuildError> {
-    let blob = unpacked(path, store)?;
+    let (blob, len) = unpacked(path, store)?;
     let broken = |source| BuildError::TreeArchive { path: path.to_owned(), source };
     let file = blob.with_file(File::try_clone).map_err(io_error("open", blob.path()))?;
     let mut file = &file;
     io::Seek::rewind(&mut file).map_err(io_error("read", path))?;
-    let mut reader = Reader::new(BufReader::with_capacity(1 << 17, file));
+    let mut reader = Reader::new(BufReader::with_capacity(1 << 17, file.take(len)));
     let mut tree = Tree::new();
     while let Some(header) = reader.next().map_err(broken)? {
         if tree.len() >= MAX_ENTRIES {
@@ -64,17 +64,17 @@ pub fn read_tar(path: &Path, store: &Store) -> Result<Tree, BuildError> {
     Ok(tree)
 }
 
-/// The archive's stream in the store.
-fn unpacked(path: &Path, store: &Store) -> Result<Arc<Blob>, BuildError> {
+/// The archive's stream in the store, and its length.
+fn unpacked(path: &Path, store: &Store) -> Result<(Arc<Blob>, u64), BuildError> {
     let failed = |operation| io_error(operation, path);
-    let mut hasher = KeyHasher::new("unpacked archive 1");
+    let mut hasher = KeyHasher::new("unpacked archive 2");
     let file = File::open(path).map_err(failed("open"))?;
     let mut digest = Digest::default();
     io::copy(&mut &file, &mut digest).map_err(failed("read"))?;
     hasher.add(&digest.finish());
     let key = hasher.finish();
-    if let Some(blob) = store.blob(PACK, &key)? {
-        return Ok(blob);
+    if let Some(found) = store.blob(PACK, &key)? {
+        return Ok(found);
     }
     io::Seek::rewind(&mut &file).map_err(failed("read"))?;
     let mut pending = store.create(PACK)?;
@@ -86,7 +86,7 @@ fn unpacked(path: &Path, store: &Store) -> Result<Arc<Blob>, BuildError> {
         let message = format!("{}: it decompresses to more than {limit} bytes", path.display());
         return Err(BuildError::Image(message));
     }
-    Ok(pending.commit(&key)?)
+    Ok((pending.seal(&key)?, len))
 }
 
 fn decoder(path: &Path, file: File) -> io::Result<Box<dyn Read>> {
@@ -180,14 +180,14 @@ pub fn import(tree: &mut Tree, store: &Store) -> Result<(), BuildError> {
     };
     let mut digest = Digest::default();
     copy(&mut digest)?;
-    let mut hasher = KeyHasher::new("imported contents 1");
+    let mut hasher = KeyHasher::new("imported contents 2");
     let key = hasher.add(&digest.finish()).finish();
     let blob = match store.blob(PACK, &key)? {
-        Some(blob) => blob,
+        Some((blob, _)) => blob,
         None => {
             let mut pending = store.create(PACK)?;
             copy(pending.file_mut())?;
-            pending.commit(&key)?
+            pending.seal(&key)?
         }
     };
     let mut offset = 0;

@@ -1,6 +1,8 @@
 //! Prepare and build scripts: with the build packages over the image, in a copy that is
 //! thrown away; what is left in `$DESTDIR` goes into the image.
 //!
+//! With `Incremental=`, what prepare scripts made is cached.
+//!
 //! `$DESTDIR` lies inside the copy, so that owners and devices made there are kept
 //! whatever the privileges.
 
@@ -24,14 +26,14 @@ pub fn run(
     scripts: &mut Scripts,
     trail: &mut Trail,
 ) -> Result<Tree, BuildError> {
-    tree = scripts.run(tree, Phase::PrepareFinal, context, trail)?;
+    tree = prepare(tree, Phase::PrepareFinal, context, scripts, trail)?;
     if !scripts.has(Phase::Build) {
         return Ok(tree);
     }
     // What happens in the copy is no step of the image.
     let mut ignored = Trail::default();
     let mut copy = with_packages(&tree, install, context)?;
-    copy = scripts.run(copy, Phase::PrepareBuild, context, &mut ignored)?;
+    copy = prepare(copy, Phase::PrepareBuild, context, scripts, &mut ignored)?;
     let dest = TreePath::literal(DEST);
     copy.make_dirs(&dest)?;
     copy = scripts.run(copy, Phase::Build, context, &mut ignored)?;
@@ -39,6 +41,33 @@ pub fn run(
     overlay::apply(&mut tree, &built, &TreePath::root(), &mut Default::default())?;
     context.clamp_times(&mut tree);
     trail.record("build scripts ($DESTDIR)", &tree);
+    Ok(tree)
+}
+
+/// Runs the prepare scripts, or with `Incremental=` takes what they made before of the
+/// same: as mkosi does, whatever else they read (sources, the network).
+fn prepare(
+    tree: Tree,
+    phase: Phase,
+    context: &Context,
+    scripts: &mut Scripts,
+    trail: &mut Trail,
+) -> Result<Tree, BuildError> {
+    let Some(key) = scripts.cache_key(&tree, phase, context)? else {
+        return scripts.run(tree, phase, context, trail);
+    };
+    let cached = || layer::load(&context.store, &key);
+    if let Some(tree) = if context.rebuild { None } else { cached()? } {
+        context.reporter.step("scripts", phase.name(), None, Unit::Items).cached();
+        trail.record(format!("{} scripts", phase.name()), &tree);
+        return Ok(tree);
+    }
+    layer::refuse_strict(scripts.config(), context, "the results of prepare scripts")?;
+    let tree = scripts.run(tree, phase, context, trail)?;
+    // What they left for later steps elsewhere would be missing the next time.
+    if scripts.left_no_artifacts()? {
+        layer::save(&context.store, &key, &tree)?;
+    }
     Ok(tree)
 }
 
@@ -54,7 +83,9 @@ fn with_packages(tree: &Tree, install: &Install, context: &Context) -> Result<Tr
     });
     initrd::hash_subtree(&mut hasher, tree, &TreePath::root())?;
     let key = hasher.finish();
-    if let Some(layer) = layer::load(&context.store, &key)? {
+    if !context.rebuild
+        && let Some(layer) = layer::load(&context.store, &key)?
+    {
         let what = format!("{} build packages", install.packages.len());
         context.reporter.step("install", what, None, Unit::Items).cached();
         return Ok(layer);

@@ -24,6 +24,8 @@ pub struct Context<'a> {
     pub epoch: Mtime,
     /// How many threads may work.
     pub threads: usize,
+    /// Do not use cached trees.
+    pub rebuild: bool,
 }
 
 impl Context<'_> {
@@ -35,8 +37,8 @@ impl Context<'_> {
     /// The same at another time.
     pub fn at(&self, epoch: Mtime) -> Context<'_> {
         let (store, privilege) = (self.store.clone(), self.privilege.clone());
-        let (reporter, work) = (self.reporter, self.work);
-        Context { store, reporter, privilege, work, epoch, threads: self.threads }
+        let (reporter, work, rebuild) = (self.reporter, self.work, self.rebuild);
+        Context { store, reporter, privilege, work, epoch, threads: self.threads, rebuild }
     }
 
     /// Sets every time after the epoch to it: what was made during the build is

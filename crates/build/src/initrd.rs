@@ -19,7 +19,7 @@ const ARCHIVE: &str = "initrd";
 /// zstd's level: beyond it the archive hardly shrinks and the build takes longer.
 const LEVEL: i32 = 3;
 /// Changed when the recipe or the writer changes what comes out.
-pub(crate) const VERSION: &str = "1";
+pub(crate) const VERSION: &str = "2";
 
 pub(crate) fn settings(context: &Context) -> Settings {
     Settings { latest: Some(context.epoch), level: LEVEL, threads: context.threads as u32 }
@@ -124,18 +124,13 @@ pub(crate) fn cached(
     key: &Key,
     make: impl FnOnce() -> Result<Content, BuildError>,
 ) -> Result<Content, BuildError> {
-    let open = |blob: Arc<Blob>| {
-        let len = blob.with_file(|f| Ok(f.metadata()?.len()));
-        let len = len.map_err(crate::outputs::io_error("stat", blob.path()))?;
-        Ok::<_, BuildError>(Content::range(blob, 0, len))
-    };
-    if let Some(blob) = context.store.blob(ARCHIVE, key)? {
-        return open(blob);
+    if let Some((blob, len)) = context.store.blob(ARCHIVE, key)? {
+        return Ok(Content::range(blob, 0, len));
     }
     let content = make()?;
     let mut pending = context.store.create(ARCHIVE)?;
     let path = pending.path().to_owned();
-    std::io::copy(&mut content.reader(), pending.file_mut())
-        .map_err(crate::outputs::io_error("write", &path))?;
-    open(pending.commit(key)?)
+    let len = std::io::copy(&mut content.reader(), pending.file_mut());
+    let len = len.map_err(crate::outputs::io_error("write", &path))?;
+    Ok(Content::range(pending.seal(key)?, 0, len))
 }

@@ -20,7 +20,7 @@ use crate::initrd::{self, hash_content, hash_subtree};
 /// Kind of the objects.
 const KIND: &str = "modules";
 /// Changed when reading changes.
-const VERSION: &str = "1";
+const VERSION: &str = "2";
 /// Files of a module directory that come with the kernel.
 const LISTS: [&[u8]; 3] = [b"modules.builtin", b"modules.builtin.modinfo", b"modules.order"];
 

@@ -9,10 +9,13 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::sync::Arc;
 
+use config::Config;
+use config::types::Incremental;
 use sandbox::ContentSink;
 use store::{Key, KeyHasher, Pending, Store};
 use tree::{Blob, Content, Tree};
 
+use crate::context::Context;
 use crate::error::BuildError;
 
 /// Kind of the encoded Trees.
@@ -24,9 +27,8 @@ const PACK: &str = "pack";
 pub fn load(store: &Store, key: &Key) -> Result<Option<Tree>, BuildError> {
     let Some(bytes) = store.read(LAYER, key)? else { return Ok(None) };
     let Some(bytes) = decompress(&bytes) else { return Ok(None) };
-    let decoded =
-        store::codec::decode_tree(&bytes, |id| store.blob(PACK, &Key(*id)).ok().flatten());
-    match decoded {
+    let blob = |id: &[u8; 32]| Some(store.blob(PACK, &Key(*id)).ok()??.0);
+    match store::codec::decode_tree(&bytes, blob) {
         Ok(tree) => Ok(Some(tree)),
         // Collected or damaged: made again.
         Err(_) => Ok(None),
@@ -41,17 +43,25 @@ fn decompress(bytes: &[u8]) -> Option<Vec<u8>> {
     (plain.len() as u64 <= MAX_LAYER).then_some(plain)
 }
 
+/// `Incremental=strict`: what is not cached is not made.
+pub fn refuse_strict(config: &Config, context: &Context, what: &str) -> Result<(), BuildError> {
+    match config.build.incremental == Incremental::Strict && !context.rebuild {
+        true => Err(BuildError::Image(format!(
+            "Incremental=strict: {what} are not in the cache; build once with Incremental=yes"
+        ))),
+        false => Ok(()),
+    }
+}
+
 /// Whether there is a layer of `key`.
 pub fn is_there(store: &Store, key: &Key) -> bool {
-    store.path(LAYER, key).exists()
+    store.has(LAYER, key)
 }
 
 /// Keeps `tree` as the layer of `key`.
 pub fn save(store: &Store, key: &Key, tree: &Tree) -> Result<(), BuildError> {
     let bytes = store::codec::encode_tree(tree)?;
-    // The checksum tells bytes that the disk changed.
     let mut compressor = zstd::bulk::Compressor::new(1).expect("level 1 exists");
-    compressor.include_checksum(true).expect("every format has one");
     let bytes = compressor.compress(&bytes).expect("memory suffices to compress a tree");
     Ok(store.put(LAYER, key, &bytes)?)
 }
@@ -84,7 +94,7 @@ impl Pack {
     /// Makes the pack permanent; contents added to it stay valid either way as
     /// long as they are held.
     pub fn commit(self) -> Result<Arc<Blob>, BuildError> {
-        Ok(self.pending.commit(&self.key)?)
+        Ok(self.pending.seal(&self.key)?)
     }
 }
 

@@ -45,6 +45,7 @@ pub mod sources;
 mod testing;
 pub mod tools;
 pub mod unchanged;
+pub mod upkeep;
 pub mod workdir;
 
 pub use apt::fetch::{FetchOptions, Proxies};

@@ -82,6 +82,7 @@ pub fn run(
         work: &options.work,
         epoch: Mtime::secs(lock.newest().unwrap_or(0)),
         threads: options.threads,
+        rebuild: false,
     };
     let tools = Tools::open(Set::Vm, &lock, config, &archives, options, &context)?;
     let tools = tools.ok_or_else(|| {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use apt::archive::{Archive, LoadedSource, PackageFile, Settings};
-use apt::cache::Cache;
+use apt::cache::{Cache, DEBS};
 use apt::fetch::FetchOptions;
 use apt::keys::KeyRoots;
 use apt::pins::{Origin, Pins};
@@ -168,10 +168,16 @@ impl Archives {
         store: &Store,
         reporter: &dyn Reporter,
     ) -> Result<Vec<Arc<Package>>, BuildError> {
-        let mut found: Vec<Option<Arc<Package>>> = packages
-            .par_iter()
-            .map(|p| Ok(dpkg::cached(store, &key(p))?))
-            .collect::<Result<_, BuildError>>()?;
+        let cached = |p: &&LockedPackage| {
+            let package = dpkg::cached(store, &key(p))?;
+            if package.is_some() {
+                // Not read, but what the package is made of again if it has to be.
+                self.downloads().touch(DEBS, &key(p));
+            }
+            Ok(package)
+        };
+        let mut found: Vec<Option<Arc<Package>>> =
+            packages.par_iter().map(cached).collect::<Result<_, BuildError>>()?;
         let missing: Vec<usize> = (0..packages.len()).filter(|i| found[*i].is_none()).collect();
         if missing.is_empty() {
             return Ok(found.into_iter().flatten().collect());
@@ -188,7 +194,7 @@ impl Archives {
             .par_iter()
             .zip(&paths)
             .map(|(i, path)| {
-                let package = unpack(packages[*i], path, store)?;
+                let package = self.unpack(packages[*i], path, store, reporter)?;
                 step.progress(done.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1);
                 Ok(package)
             })
@@ -198,6 +204,44 @@ impl Archives {
             found[i] = Some(package);
         }
         Ok(found.into_iter().flatten().collect())
+    }
+
+    /// Unpacks a package that was fetched. One that was damaged since, or collected by
+    /// somebody else, is fetched again.
+    fn unpack(
+        &self,
+        package: &LockedPackage,
+        path: &Path,
+        store: &Store,
+        reporter: &dyn Reporter,
+    ) -> Result<Arc<Package>, BuildError> {
+        let unpacked = unpack(package, path, store);
+        let damaged = match &unpacked {
+            Err(BuildError::Unpack { source, .. }) => matches!(**source, dpkg::Error::Hash { .. }),
+            Err(_) => !path.exists(),
+            Ok(_) => false,
+        };
+        if !damaged {
+            return unpacked;
+        }
+        self.archive.fetcher().cache().remove_damaged(DEBS, &key(package))?;
+        if path.exists() {
+            return unpacked;
+        }
+        let what = &package.name;
+        reporter.warn(format!("{}: {what} was damaged or is gone: fetched again", path.display()));
+        let paths = self.archive.fetch_packages(&[self.file(package)?], reporter)?;
+        unpack(package, &paths[0], store)
+    }
+
+    /// Where downloads are kept.
+    fn downloads(&self) -> &Store {
+        self.archive.fetcher().cache().store()
+    }
+
+    /// The same if that is not `store`.
+    pub fn own_downloads(&self, store: &Store) -> Option<&Store> {
+        Some(self.downloads()).filter(|own| own.root() != store.root())
     }
 
     /// Where a locked package can be had: from every source of its suite.

@@ -16,7 +16,6 @@ use crate::boot_files;
 use crate::context::Context;
 use crate::error::BuildError;
 use crate::golden::{self, Golden, Sealed};
-use crate::install::Install;
 use crate::lock::{Lock, Set};
 use crate::outputs::Staging;
 use crate::packages::Archives;
@@ -26,8 +25,9 @@ use crate::sets::Sets;
 use crate::sources::ImageSources;
 use crate::tools::{Runner, Tools};
 use crate::unchanged::Inputs;
+use crate::upkeep::Upkeep;
 use crate::workdir::WorkDir;
-use crate::{build_scripts, image, resolve};
+use crate::{build_scripts, image, resolve, upkeep};
 
 /// How a build is run; none of it but `now` and `rebuild` can reach a byte of the
 /// output, and those only through what the archives have and what is cached.
@@ -54,7 +54,12 @@ pub struct Options {
     pub locked: bool,
     /// Arguments of the build scripts.
     pub build_arguments: Vec<OsString>,
+    /// How long the cache keeps what no build uses; for ever if not set.
+    pub keep_unused: Option<Duration>,
 }
+
+/// How often a build begins again because of damage in the cache.
+const MAX_DAMAGED: u32 = 2;
 
 /// What a build made.
 #[derive(Debug)]
@@ -77,13 +82,35 @@ pub fn build(
     options: &Options,
     reporter: &dyn Reporter,
 ) -> Result<Built, BuildError> {
-    let output_dir = output_directory(config);
     let mut scripts =
         Scripts::new(config, &options.privilege, &options.work.on_disk("scripts"), reporter);
     scripts.arguments(&options.build_arguments)?;
     scripts.run_without_tree(Phase::Sync)?;
+    let mut tries = 0..MAX_DAMAGED;
+    loop {
+        let store = Store::open(&options.cache)?;
+        let result = attempt(config, options, store.clone(), &mut scripts, reporter);
+        match (result, store.whole()) {
+            (Err(_), Err(damage)) if tries.next().is_some() => {
+                reporter.warn(format!("{damage}: begun again"));
+                scripts.finish()?;
+                options.work.clear()?;
+            }
+            (result, _) => return result,
+        }
+    }
+}
+
+/// A build that ends where something in the cache turns out to be damaged.
+fn attempt(
+    config: &Config,
+    options: &Options,
+    store: Store,
+    scripts: &mut Scripts,
+    reporter: &dyn Reporter,
+) -> Result<Built, BuildError> {
+    let output_dir = output_directory(config);
     let mut clock = Clock::start();
-    let store = Store::open(&options.cache)?;
     let sources = ImageSources::of(config, &options.host_apt)?;
     let inputs = || Inputs::of(config, &output_dir, &sources);
     if let Some(built) = unchanged(inputs().filter(|_| !options.rebuild), &store) {
@@ -101,12 +128,13 @@ pub fn build(
         work: &options.work,
         epoch: epoch(config, &lock),
         threads: options.threads,
+        rebuild: options.rebuild,
     };
     let sets = Sets::fetch(&archives, &lock, config, &context)?;
     let tools = Tools::open(Set::Tools, &lock, config, &archives, options, &context)?;
     clock.lap("fetch and unpack");
 
-    let (tree, userland) = install(&sets, config, &archives, &context, options.rebuild)?;
+    let (tree, userland) = configure(&sets, config, &archives, &context)?;
     let tree = sources.write(tree, &config.distribution.release, &context)?;
     clock.lap("install");
 
@@ -114,14 +142,10 @@ pub fn build(
     scripts.output(&staging.shared()?);
     let mut trail = Trail::default();
     trail.record(golden::PACKAGES, &tree);
-    let build_packages = Install {
-        packages: sets.build_packages(),
-        with_docs: config.content.with_docs,
-        architecture: archives.architecture(),
-    };
-    let tree = build_scripts::run(tree, &build_packages, &context, &mut scripts, &mut trail)?;
+    let build_packages = sets.build_packages(config, &archives);
+    let tree = build_scripts::run(tree, &build_packages, &context, scripts, &mut trail)?;
     let automatic = sets.automatic();
-    let mut golden = Golden::finish(tree, trail, automatic, config, &context, &mut scripts)?;
+    let mut golden = Golden::finish(tree, trail, automatic, config, &context, scripts)?;
     let artifacts = scripts.boot_artifacts()?;
     let mut boot = boot_files::make(&mut golden.tree, config, &context, userland, &artifacts)?;
     golden.seal(boot.esp.as_mut(), config, &context)?;
@@ -129,6 +153,7 @@ pub fn build(
 
     let tools = tools.as_ref().map(|tools| Runner { tools, context: &context });
     image::write(&golden, &boot, config, &context, &lock, tools.as_ref(), &mut staging)?;
+    context.store.whole()?;
     scripts.run_without_tree(Phase::Postoutput)?;
     staging.adopt_shared()?;
     clock.lap("image");
@@ -137,6 +162,7 @@ pub fn build(
     if let Some(before) = before.filter(|before| inputs() == Some(*before)) {
         before.remember(&context.store, &outputs, sets.count());
     }
+    look_after(&context, &archives, config, options);
     Ok(Built {
         outputs,
         sealed: golden.sealed,
@@ -146,21 +172,28 @@ pub fn build(
     })
 }
 
-/// The tree with its packages configured, and the initrd's userland. Two things that need
-/// nothing of each other: the image's own scripts run one after the other.
-fn install(
+/// Two things that need nothing of each other: the image's own scripts, which run one
+/// after the other, and the initrd's userland.
+fn configure(
     sets: &Sets,
     config: &Config,
     archives: &Archives,
-    context: &Context<'_>,
-    rebuild: bool,
+    context: &Context,
 ) -> Result<(Tree, Option<Content>), BuildError> {
     std::thread::scope(|scope| {
         let initrd = scope.spawn(|| sets.initrd(config, archives, context));
-        let tree = sets.install(config, archives, context, rebuild);
+        let tree = sets.install(config, archives, context);
         let initrd = initrd.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         Ok((tree?, initrd?))
     })
+}
+
+/// Keeps the caches as they should be.
+fn look_after(context: &Context, archives: &Archives, config: &Config, options: &Options) {
+    let upkeep = Upkeep { keep: options.keep_unused, now: options.now };
+    let stores = [Some(&context.store), archives.own_downloads(&context.store)];
+    let stores: Vec<&Store> = stores.into_iter().flatten().collect();
+    upkeep::after_build(config, &stores, upkeep, context.reporter);
 }
 
 /// The outputs that are there, if a build would make the same.

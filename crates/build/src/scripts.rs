@@ -13,20 +13,23 @@
 
 mod helpers;
 mod phase;
+mod sources;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use config::Config;
 use config::config::Script;
+use config::types::Incremental;
 use report::{Reporter, Unit};
 use sandbox::{Command, Inject, Privilege, Root, Workspace};
-use store::KeyHasher;
+use store::{Key, KeyHasher};
 use tree::{Mtime, Tree, TreePath};
 
 use crate::boot_files::Artifacts;
 use crate::context::Context;
 use crate::error::BuildError;
+use crate::initrd;
 use crate::layer::Pack;
 use crate::outputs::io_error;
 use crate::provenance::Trail;
@@ -143,6 +146,7 @@ impl<'a> Scripts<'a> {
             return Ok(tree);
         }
         self.date(context.epoch);
+        context.store.whole()?;
         self.prepare_directories()?;
         let total = Some(scripts.len() as u64);
         let step = context.reporter.step("scripts", phase.name(), total, Unit::Items);
@@ -182,6 +186,59 @@ impl<'a> Scripts<'a> {
         let tree = workspace.read_back(&mut pack)?;
         pack.commit()?;
         Ok(tree)
+    }
+
+    /// The configuration.
+    pub fn config(&self) -> &'a Config {
+        self.config
+    }
+
+    /// A name for what the scripts of a phase make of `tree`; `None` if there are none,
+    /// or they are to run each time. It is of the tree, the scripts, what they are told
+    /// and the packages they find, not of the sources.
+    pub fn cache_key(
+        &mut self,
+        tree: &Tree,
+        phase: Phase,
+        context: &Context,
+    ) -> Result<Option<Key>, BuildError> {
+        let scripts = self.list(phase);
+        if scripts.is_empty() || self.config.build.incremental == Incremental::No {
+            return Ok(None);
+        }
+        self.date(context.epoch);
+        let mut hasher = KeyHasher::new("tree after scripts 1");
+        hasher.add(phase.argument().unwrap_or_default().as_bytes());
+        let mut config = self.config.to_json()["Images"][0].clone();
+        // Says how to build, not what.
+        if let Some(settings) = config.as_object_mut() {
+            settings.retain(|name, _| !["Incremental", "CacheOnly"].contains(&name.as_str()));
+        }
+        hasher.add(config.to_string().as_bytes());
+        for script in scripts {
+            let bytes = std::fs::read(&script.path).map_err(io_error("read", &script.path))?;
+            hasher.add(script_name(script).as_bytes()).add(&[u8::from(script.chroot)]).add(&bytes);
+        }
+        for (name, value) in phase::variables(phase, self.config, self.epoch) {
+            hasher.add(name.as_bytes()).add(value.as_bytes());
+        }
+        for (name, value) in self.config.build.script_environment() {
+            hasher.add(name.as_bytes()).add(value.as_bytes());
+        }
+        for (path, name) in self.given_packages()? {
+            let meta = path.metadata().map_err(io_error("look at", &path))?;
+            let changed = meta.modified().map_err(io_error("look at", &path))?;
+            hasher.add(name.as_encoded_bytes()).add(&meta.len().to_le_bytes());
+            hasher.add(format!("{changed:?}").as_bytes());
+        }
+        initrd::hash_subtree(&mut hasher, tree, &TreePath::root())?;
+        Ok(Some(hasher.finish()))
+    }
+
+    /// Whether `$ARTIFACTDIR` is empty.
+    pub fn left_no_artifacts(&self) -> Result<bool, BuildError> {
+        let dir = self.dir.join("artifacts");
+        Ok(std::fs::read_dir(&dir).map_err(io_error("list", &dir))?.next().is_none())
     }
 
     fn lay_out(&mut self, tree: &Tree, context: &Context) -> Result<(), BuildError> {
@@ -277,15 +334,13 @@ impl<'a> Scripts<'a> {
             .args(phase.argument())
             .args(self.arguments.iter().filter(|_| phase == Phase::Build))
             .bind_ro(&script.path, program.clone())
-            .bind(sandbox::Bind {
-                source: self.config.project.directory.clone(),
-                target: literal(SOURCE),
-                writable: phase.changes_sources(),
-            })
             .bind_ro(self.dir.join("config.json"), literal(CONFIG))
             .cwd(format!("/{SOURCE}"))
             .network(self.has_network(phase))
             .source(script_name(script));
+        for bind in sources::binds(self.config, phase, &self.directory("sources")?)? {
+            command = command.bind(bind);
+        }
         if phase.has_tree() {
             command = command
                 .bind_rw(self.dir.join("artifacts"), literal(ARTIFACTS))

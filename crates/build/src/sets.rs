@@ -19,7 +19,7 @@ use crate::packages::Archives;
 use crate::{initrd, kernels, overlay};
 
 /// Changed when the steps change what comes out of equal inputs.
-const VERSION: &str = "3";
+const VERSION: &str = "4";
 
 /// Packages that are configured together; see [`Lock::follow`].
 struct Generation {
@@ -50,6 +50,9 @@ impl Sets {
         let all = image.iter().chain(&initrd).chain(&build).copied();
         let all: Vec<&LockedPackage> = all.collect();
         let mut packages = archives.packages(&all, &context.store, context.reporter)?;
+        // Beside what follows; who needs the answer asks, and waits.
+        let store = context.store.clone();
+        std::thread::spawn(move || store.check());
         let build = packages.split_off(image.len() + initrd.len());
         let initrd = packages.split_off(image.len());
         let automatic = image
@@ -74,8 +77,9 @@ impl Sets {
     }
 
     /// What build scripts get on top of the image.
-    pub fn build_packages(&self) -> &[Arc<Package>] {
-        &self.build
+    pub fn build_packages<'a>(&'a self, config: &Config, archives: &'a Archives) -> Install<'a> {
+        let (with_docs, architecture) = (config.content.with_docs, archives.architecture());
+        Install { packages: &self.build, with_docs, architecture }
     }
 
     /// Names and architectures of the image's packages that nobody asked for.
@@ -89,19 +93,22 @@ impl Sets {
         config: &Config,
         archives: &Archives,
         context: &Context,
-        rebuild: bool,
     ) -> Result<Tree, BuildError> {
         let epoch = self.image.first().map_or(context.epoch, |g| g.epoch);
         let skeleton = self.skeleton(config, archives, &context.at(epoch))?;
         let keys = self.layer_keys(config, &skeleton)?;
         let what = format!("{} packages", self.count);
         let (mut done, mut tree) = (0, skeleton);
-        for (n, key) in keys.iter().enumerate().rev().filter(|_| !rebuild) {
+        for (n, key) in keys.iter().enumerate().rev().filter(|_| !context.rebuild) {
             if let Some(layer) = layer::load(&context.store, key)? {
                 context.reporter.step("install", &what, None, Unit::Items).cached();
                 (done, tree) = (n + 1, layer);
                 break;
             }
+        }
+        if done < keys.len() {
+            layer::refuse_strict(config, context, "the configured packages")?;
+            context.store.whole()?;
         }
         for (generation, key) in self.image.iter().zip(&keys).skip(done) {
             let context = context.at(generation.epoch);

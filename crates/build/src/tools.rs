@@ -23,7 +23,7 @@ use fs::tools::{Arg, Feed, Tool, ToolFailure, ToolRunner};
 use report::Reporter;
 use sandbox::{Command, Input, Root, Stdin, Workspace};
 use solver::Request;
-use store::{KeyHasher, Store};
+use store::{Key, KeyHasher, Store};
 use tree::{Kind, Tree, TreePath};
 
 use crate::context::Context;
@@ -36,6 +36,8 @@ use crate::pipeline::Options;
 
 /// Kind of the tools' directories in the cache.
 const TREES: &str = "tools";
+/// Kind of what says whether they are as they were laid out.
+const SUMS: &str = "tools-sum";
 /// Changed when a tree of equal packages becomes another one.
 const VERSION: &str = "1";
 /// Where a tool sees the directory of its output.
@@ -198,24 +200,36 @@ impl Tools {
             packages.extend(names.zip(unpacked));
         }
         let packages: Vec<Arc<Package>> = packages.into_values().collect();
-        Tools::lay_out(&packages, context).map(Some)
+        // What only shows the image cannot change it.
+        Tools::lay_out(&packages, set != Set::Vm, context).map(Some)
     }
 
-    fn lay_out(packages: &[Arc<Package>], context: &Context) -> Result<Tools, BuildError> {
+    fn lay_out(
+        packages: &[Arc<Package>],
+        checked: bool,
+        context: &Context,
+    ) -> Result<Tools, BuildError> {
         let mut hasher = KeyHasher::new("tools tree");
         hasher.add(VERSION.as_bytes());
         packages.iter().for_each(|package| {
             hasher.add(&package.id().0);
         });
-        let target = context.store.root().join(TREES).join(hasher.finish().to_string());
+        let key = hasher.finish();
+        context.store.note(TREES, &key);
+        let target = context.store.root().join(TREES).join(key.to_string());
         loop {
             if let Some(tools) = Tools::there(&target)? {
-                return Ok(tools);
+                if !checked || tools.are_whole(&key, &context.store)? {
+                    return Ok(tools);
+                }
+                drop(tools);
+                remove_damaged(&key, &target, context)?;
             }
             let step = context.reporter.step("tools", "lay out", None, report::Unit::Items);
             let tree = tree(packages, context)?;
             let dir = context.workdir("tools");
             Workspace::create(&dir, &tree, &context.privilege)?;
+            context.store.put(SUMS, &key, &sum(&dir.join("root"))?.0)?;
             let parent = target.parent().expect("a directory below the cache");
             std::fs::create_dir_all(parent).map_err(io_error("make", parent))?;
             match std::fs::rename(&dir, &target) {
@@ -242,10 +256,50 @@ impl Tools {
         Ok(root.exists().then_some(Tools { root, _lock: lock }))
     }
 
+    /// Whether every file is as it was laid out.
+    fn are_whole(&self, key: &Key, store: &Store) -> Result<bool, BuildError> {
+        let noted = store.read(SUMS, key)?;
+        Ok(noted.is_some_and(|noted| sum(&self.root).is_ok_and(|sum| noted == sum.0)))
+    }
+
     /// The tools' `/`.
     pub fn root(&self) -> &Path {
         &self.root
     }
+}
+
+/// Removes tools that are not as they were laid out; who uses them now may go on.
+fn remove_damaged(key: &Key, target: &Path, context: &Context) -> Result<(), BuildError> {
+    context.store.remove(TREES, key, &mut Default::default())?;
+    if target.exists() {
+        return Err(BuildError::Image(format!(
+            "{}: tools in the cache are damaged, and another build uses them; try again",
+            target.display()
+        )));
+    }
+    context.reporter.warn(format!("{}: damaged tools are laid out again", target.display()));
+    Ok(())
+}
+
+/// A digest of every path below `root` with its mode and content.
+fn sum(root: &Path) -> Result<Key, BuildError> {
+    let mut hasher = KeyHasher::new("sum of tools 1");
+    let wrong = |e: walkdir::Error| io_error("read", root)(e.into());
+    for entry in walkdir::WalkDir::new(root).sort_by_file_name() {
+        let entry = entry.map_err(wrong)?;
+        let (path, meta) = (entry.path(), entry.metadata().map_err(wrong)?);
+        let failed = io_error("read", path);
+        hasher.add(path.strip_prefix(root).unwrap_or(path).as_os_str().as_encoded_bytes());
+        hasher.add(&std::os::unix::fs::MetadataExt::mode(&meta).to_le_bytes());
+        if meta.is_symlink() {
+            let target = std::fs::read_link(path).map_err(failed)?;
+            hasher.add(target.as_os_str().as_encoded_bytes());
+        } else if meta.is_file() {
+            let crc = std::fs::File::open(path).and_then(|file| store::checksum(&file, meta.len()));
+            hasher.add(&crc.map_err(failed)?.to_le_bytes());
+        }
+    }
+    Ok(hasher.finish())
 }
 
 /// The packages as one tree that anybody can lay out: of root, without devices and

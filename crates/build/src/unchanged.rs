@@ -56,7 +56,7 @@ impl Inputs {
         if has_scripts || config.output.seed == Some(UuidChoice::Random) {
             return None;
         }
-        let mut hasher = KeyHasher::new("inputs of a build 1");
+        let mut hasher = KeyHasher::new("inputs of a build 2");
         let program = std::fs::metadata("/proc/self/exe").ok()?;
         add_stat(&mut hasher, &program);
         hasher.add(output.as_os_str().as_bytes());

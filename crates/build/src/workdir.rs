@@ -56,6 +56,21 @@ impl WorkDir {
         }
     }
 
+    /// Removes what lies in it: for who begins again.
+    pub fn clear(&self) -> Result<(), OutputError> {
+        let memory = self.memory.as_ref().map(Memory::dir);
+        for dir in [Some(self.disk.as_path()), memory].into_iter().flatten() {
+            for entry in fs::read_dir(dir).map_err(io_error("list", dir))? {
+                let path = entry.map_err(io_error("list", dir))?.path();
+                if Some(path.as_path()) != memory {
+                    let removed = sandbox::remove_dir(&path).map_err(io::Error::other);
+                    removed.map_err(io_error("remove", &path))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// A directory called `name`, which is not there yet, on disk.
     pub fn on_disk(&self, name: &str) -> PathBuf {
         self.disk.join(name)

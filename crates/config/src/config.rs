@@ -289,6 +289,10 @@ pub struct BuildConfig {
     pub cache_only: CacheOnly,
     /// Where layers go.
     pub cache_directory: Option<PathBuf>,
+    /// What scripts see at `$SRCDIR`, and at these places below it.
+    pub build_sources: Vec<TreeSource>,
+    /// What build scripts find again in the next build.
+    pub build_directory: Option<PathBuf>,
     /// Where packages go.
     pub package_cache_directory: Option<PathBuf>,
     /// Trees over the package manager's sandbox.

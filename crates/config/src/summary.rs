@@ -123,6 +123,8 @@ impl Config {
                 "CacheOnly": b.cache_only,
                 "CacheDirectory": b.cache_directory,
                 "PackageCacheDirectory": b.package_cache_directory,
+                "BuildDirectory": b.build_directory,
+                "BuildSources": trees(&b.build_sources),
                 "SandboxTrees": trees(&b.sandbox_trees),
                 "Environment": b.environment,
                 "EnvironmentFiles": b.environment_files,

@@ -192,6 +192,8 @@ pub fn parse(setting: &Setting, text: &str, around: &Surroundings) -> Result<Vec
         Kind::Path => Value::Path(path(text, around)?),
         Kind::ExistingPath => Value::Path(existing(text, around)?),
         Kind::Tree => tree(text, around, false)?,
+        // Its target is a place below the sources, not in the image.
+        Kind::ExistingTree if setting.name == "BuildSources" => build_source(text, around)?,
         Kind::ExistingTree => tree(text, around, true)?,
         Kind::Password => password(text),
         Kind::Assignment => assignment(text, around.facts)?,
@@ -456,6 +458,17 @@ fn tree(text: &str, around: &Surroundings, must_exist: bool) -> Result<Value, Pr
     let target = target.map(|t| tree_target(t, text)).transpose()?;
     let source = if must_exist { existing(source, around)? } else { path(source, around)? };
     Ok(Value::Tree { source, target })
+}
+
+/// A directory of sources; its target is relative to `$SRCDIR`, with or without a slash.
+fn build_source(text: &str, around: &Surroundings) -> Result<Value, Problem> {
+    match text.split_once(':') {
+        Some((source, target)) if !source.is_empty() && !target.starts_with('/') => {
+            tree(&format!("{source}:/{target}"), around, true)
+                .map_err(|problem| Problem { span: text.into(), ..problem })
+        }
+        _ => tree(text, around, true),
+    }
 }
 
 fn tree_target(target: &str, text: &str) -> Result<PathBuf, Problem> {

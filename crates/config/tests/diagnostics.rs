@@ -136,7 +136,8 @@ const CASES: &[(&str, &str, u32, &str, &str)] = &[
     ("Output", "Overlay=yes", 9, "yes", "remove the setting, or write no"),
     ("Content", "KernelModulesInclude=a", 22, "a", "use KernelModules= with patterns"),
     ("Validation", "SecureBoot=yes", 12, "yes", "remove the setting, or write no"),
-    ("Build", "BuildDirectory=b", 16, "b", "remove the setting"),
+    ("Build", "BuildKey=b", 10, "b", "remove the setting"),
+    ("Build", "BuildSources=.:../x", 14, ".:../x", "write the path without it"),
     ("Config", "Dependencies=other", 14, "other", "remove the setting"),
     ("Config", "MinimumVersion=99", 16, "99", ""),
     // conditions

@@ -21,7 +21,7 @@ use crate::deb::{Contents, read_deb};
 use crate::{Control, Error, Limits};
 
 /// First bytes of a `package` object. Another layout gets another number.
-const MAGIC: &[u8; 8] = b"mkgpkg\x00\x01";
+const MAGIC: &[u8; 8] = b"mkgpkg\x00\x02";
 const PACK: store::Kind = "pack";
 const PACKAGE: store::Kind = "package";
 const WRITE_BUFFER: usize = 256 << 10;
@@ -172,14 +172,14 @@ impl Entry {
     }
 }
 
-/// The package if it has been unpacked before. A package whose pack is gone or
-/// has another size counts as not there.
+/// The package if it has been unpacked before. A package whose pack is gone or has another
+/// size counts as not there. What is in the pack is checked when the store is asked to
+/// ([`Store::check`], [`Store::whole`]).
 pub fn cached(store: &Store, sha256: &Key) -> Result<Option<Arc<Package>>, Error> {
     let Some(bytes) = store.read(PACKAGE, sha256)? else { return Ok(None) };
     let Some(stored) = decode(&bytes) else { return Ok(None) };
-    let Some(pack) = store.blob(PACK, sha256)? else { return Ok(None) };
-    let len = pack.with_file(|f| f.metadata()).map(|m| m.len());
-    if len.ok() != Some(stored.pack_len) {
+    let Some((pack, len)) = store.blob_later(PACK, sha256)? else { return Ok(None) };
+    if len != stored.pack_len {
         return Ok(None);
     }
     // Only what was parsed once is stored; if this one is not, make it again.
@@ -245,7 +245,7 @@ pub fn unpack(
         length.map_err(|source| Error::Pack { path: pending.path().to_owned(), source })?;
     let stored = Stored { pack_len, members, entries };
     let object = encode(&stored);
-    let pack = pending.commit(sha256)?;
+    let pack = pending.seal(sha256)?;
     let package = Package::new(*sha256, stored, pack)
         .map_err(|source| Error::Control { archive: archive.into(), source })?;
     store.put(PACKAGE, sha256, &object)?;
@@ -301,7 +301,8 @@ mod tests {
         assert_eq!(second.members(), first.members());
         let Some(Kind::File(content)) = second.kind(&second.entries()[0]) else { panic!() };
         assert_eq!(content.read(10).unwrap(), b"abc");
-        // A pack that was cut counts as gone.
+        // A pack that was cut counts as gone, for who has it not open.
+        drop((first, second, content));
         let path = shelf.store.path(PACK, &key);
         std::fs::OpenOptions::new().write(true).open(path).unwrap().set_len(100).unwrap();
         assert!(cached(&shelf.store, &key).unwrap().is_none());

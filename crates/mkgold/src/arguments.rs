@@ -15,7 +15,7 @@ pub const VERBS: &[(&str, &str)] = &[
     ("shell", "Run a shell, or the command that follows, in the image"),
     ("summary", "Show the configuration that would be built"),
     ("cat-config", "Show the configuration files that are read, and the embedded default"),
-    ("clean", "Remove outputs, after the clean scripts"),
+    ("clean", "Remove outputs; with -f also this project's cached trees, with -ff its packages"),
     ("completion", "Print completions for a shell (bash, zsh, fish)"),
     ("documentation", "Print every setting with its documentation"),
     ("help", "Show this help"),
@@ -46,6 +46,8 @@ pub struct Arguments {
     pub privilege: Option<String>,
     /// `--threads`.
     pub threads: Option<usize>,
+    /// `--keep-unused`, in days; 0 for ever.
+    pub keep_unused: u16,
     /// Settings, in the order in which they were given.
     pub settings: Vec<Argument>,
 }
@@ -80,6 +82,7 @@ impl Arguments {
             verify: flag("verify"),
             privilege: matches.get_one::<String>("privilege").cloned(),
             threads: matches.get_one::<usize>("threads").copied(),
+            keep_unused: *matches.get_one::<u16>("keep-unused").expect("it has a default"),
             settings: settings(matches),
         }
     }
@@ -136,11 +139,10 @@ fn own_options() -> Vec<Arg> {
             .value_name("DIR")
             .value_parser(clap::value_parser!(PathBuf))
             .help("Where the project is (default: here)"),
-        Arg::new("force")
-            .short('f')
-            .long("force")
-            .action(ArgAction::Count)
-            .help("Replace existing outputs; twice: build without cached trees"),
+        Arg::new("force").short('f').long("force").action(ArgAction::Count).help(
+            "Replace existing outputs; twice: build without cached trees. With clean: \
+                 remove cached trees, too; twice: also packages",
+        ),
         flag("json", "Print events and answers as JSON lines on standard output"),
         flag("locked", "Fail if mkgold.lock is missing or does not fit the configuration"),
         flag("offline", "Use what is in the cache; no network"),
@@ -151,6 +153,12 @@ fn own_options() -> Vec<Arg> {
             .value_name("N")
             .value_parser(clap::value_parser!(usize))
             .help("How many threads work (default: as many as CPUs)"),
+        Arg::new("keep-unused")
+            .long("keep-unused")
+            .value_name("DAYS")
+            .value_parser(clap::value_parser!(u16))
+            .default_value("30")
+            .help("How long the cache keeps what no build uses; 0: for ever"),
         Arg::new("privilege")
             .long("privilege")
             .value_name("MODE")

@@ -247,10 +247,12 @@ mod tests {
         let store = Store::open(dir.path()).unwrap();
         let key = Key::of(b"pack");
         store.put("pack", &key, b"0123456789").unwrap();
-        let blob = store.blob("pack", &key).unwrap().unwrap();
+        let (blob, _) = store.blob("pack", &key).unwrap().unwrap();
         let tree = sample(&blob);
         let bytes = encode_tree(&tree).unwrap();
-        let back = decode_tree(&bytes, |id| store.blob("pack", &Key(*id)).unwrap()).unwrap();
+        let back =
+            decode_tree(&bytes, |id| store.blob("pack", &Key(*id)).unwrap().map(|(blob, _)| blob))
+                .unwrap();
         assert_eq!(encode_tree(&back).unwrap(), bytes);
         assert_eq!(back.links(&p("usr/bin/su")), 2);
         let su = back.get(&p("usr/bin/zu")).unwrap();

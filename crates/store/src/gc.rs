@@ -1,4 +1,9 @@
-//! Removing what has not been used for long.
+//! Removing what has not been used for long, and what somebody wants to be rid of.
+//!
+//! The time of use is the time of modification, which [`Store::get`] renews. Nothing here
+//! waits for a build, and no build for it: an object that is open stays readable, one that
+//! is missing is made again, and directories and downloads under way are locked by who
+//! uses them.
 
 use std::fs::{self, File};
 use std::io;
@@ -8,7 +13,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::{Key, Store, StoreError};
 
-/// What [`Store::collect`] removed.
+/// What was removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Collected {
     /// Objects and leftovers.
@@ -17,22 +22,69 @@ pub struct Collected {
     pub bytes: u64,
 }
 
-/// What is below a cache and no object: files being written, trees of living builds,
-/// and downloads under way.
-const NO_KINDS: [&str; 3] = ["tmp", "work", "partial"];
+/// What is below a cache and does not grow old: files being written, trees of living
+/// builds; and the Release file last seen of each archive, without which an older one
+/// would be believed.
+const NO_KINDS: [&str; 3] = ["tmp", "work", "seen-releases"];
+/// Downloads under way, locked by who writes them.
+const PARTIAL: &str = "partial";
+/// Its time says when the cache was last looked through.
+const STAMP: &str = "collected";
+/// How often a cache is looked through.
+const EVERY: Duration = Duration::from_secs(24 * 60 * 60);
 
 impl Store {
+    /// [`Store::collect`], but at most once a day, whoever asks; `None` if it is not time
+    /// yet. One stat in that case.
+    pub fn collect_daily(
+        &self,
+        age: Duration,
+        now: SystemTime,
+    ) -> Result<Option<Collected>, StoreError> {
+        let path = self.root().join(STAMP);
+        let last = fs::metadata(&path).and_then(|meta| meta.modified());
+        // A stamp of the future is one of a clock that was wrong.
+        let is_fresh = |last: &SystemTime| now.duration_since(*last).is_ok_and(|d| d < EVERY);
+        if last.as_ref().is_ok_and(is_fresh) {
+            return Ok(None);
+        }
+        let mut options = File::options();
+        let file = options.write(true).create(true).truncate(false).open(&path);
+        let file = file.map_err(StoreError::io("write", &path))?;
+        // Somebody else is at it; a cache that is new has nothing old.
+        if file.try_lock().is_err() {
+            return Ok(None);
+        }
+        file.set_modified(now).map_err(StoreError::io("set the time of", &path))?;
+        match last {
+            Ok(_) => self.collect(age, now).map(Some),
+            Err(_) => Ok(None),
+        }
+    }
+
     /// Removes temporary files whose writer is gone. Safe while others build.
     pub fn remove_abandoned(&self) -> Result<Collected, StoreError> {
         let mut collected = Collected::default();
         for path in entries(&self.root().join(crate::TMP))? {
-            // The lock is held until the file is gone.
-            let Ok(file) = File::open(&path) else { continue };
-            if file.try_lock().is_ok() && is_current(&file, &path) {
-                remove(&path, &mut collected)?;
-            }
+            remove_unlocked(&path, &mut collected)?;
         }
         Ok(collected)
+    }
+
+    /// Removes an object, or the directory that is one unless somebody uses it.
+    pub fn remove(
+        &self,
+        kind: &str,
+        key: &Key,
+        collected: &mut Collected,
+    ) -> Result<(), StoreError> {
+        let hex = key.to_string();
+        let kind = self.root().join(kind);
+        let directory = kind.join(&hex);
+        match directory.is_dir() {
+            true => remove_directory(&directory, collected),
+            false => remove(&kind.join(&hex[..2]).join(hex), collected),
+        }
     }
 
     /// Removes objects not used for `age`, and temporary files whose writer is
@@ -42,14 +94,18 @@ impl Store {
         let mut collected = self.remove_abandoned()?;
         let no_kind = NO_KINDS.map(|name| self.root().join(name));
         for kind in entries(self.root())?.into_iter().filter(|p| !no_kind.contains(p)) {
+            let partial = kind.file_name().is_some_and(|name| name == PARTIAL);
             for entry in entries(&kind)? {
                 if is_key(&entry) {
-                    collect_directory(&entry, age, now, &mut collected)?;
+                    if unused_for(&entry, age, now) {
+                        remove_directory(&entry, &mut collected)?;
+                    }
                     continue;
                 }
-                for object in entries(&entry)? {
-                    if unused_for(&object, age, now) {
-                        remove(&object, &mut collected)?;
+                for object in entries(&entry)?.iter().filter(|o| unused_for(o, age, now)) {
+                    match partial {
+                        true => remove_unlocked(object, &mut collected)?,
+                        false => remove(object, &mut collected)?,
                     }
                 }
             }
@@ -64,14 +120,19 @@ fn is_key(path: &Path) -> bool {
     name.is_some_and(|name| Key::from_hex(name).is_some())
 }
 
-fn collect_directory(
-    path: &Path,
-    age: Duration,
-    now: SystemTime,
-    collected: &mut Collected,
-) -> Result<(), StoreError> {
+/// Removes a file unless a living process has it.
+fn remove_unlocked(path: &Path, collected: &mut Collected) -> Result<(), StoreError> {
+    // The lock is held until the file is gone.
+    let Ok(file) = File::open(path) else { return Ok(()) };
+    match file.try_lock().is_ok() && is_current(&file, path) {
+        true => remove(path, collected),
+        false => Ok(()),
+    }
+}
+
+fn remove_directory(path: &Path, collected: &mut Collected) -> Result<(), StoreError> {
     let Ok(dir) = File::open(path) else { return Ok(()) };
-    if !unused_for(path, age, now) || dir.try_lock().is_err() || !is_current(&dir, path) {
+    if dir.try_lock().is_err() || !is_current(&dir, path) {
         return Ok(());
     }
     collected.files += 1;
@@ -135,8 +196,90 @@ mod tests {
         assert_eq!(store.collect(day, now).unwrap().files, 1, "only the leftover");
         assert!(pending.path().exists(), "a living writer keeps its file");
         let later = now + 2 * day;
-        assert_eq!(store.collect(day, later).unwrap(), Collected { files: 1, bytes: 5 });
+        let object = fs::metadata(store.path("pack", &Key::of(b"a"))).unwrap().len();
+        assert_eq!(store.collect(day, later).unwrap(), Collected { files: 1, bytes: object });
         assert!(store.get("pack", &Key::of(b"a")).unwrap().is_none());
+    }
+
+    /// Makes a file as old as can be.
+    fn age(path: &Path) {
+        let file = File::options().append(true).open(path).unwrap();
+        file.set_modified(SystemTime::UNIX_EPOCH).unwrap();
+    }
+
+    #[test]
+    fn what_is_used_stays_and_downloads_under_way_and_what_was_seen() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let keys = [b"read", b"blob", b"file", b"need", b"idle"].map(|name| Key::of(name));
+        for key in &keys {
+            store.put("pack", key, b"x").unwrap();
+            age(&store.path("pack", key));
+        }
+        store.put("seen-releases", &keys[0], b"x").unwrap();
+        age(&store.path("seen-releases", &keys[0]));
+        let partial = |name: &str| dir.path().join("partial/aa").join(name);
+        fs::create_dir_all(partial("")).unwrap();
+        for name in ["left", "held"] {
+            fs::write(partial(name), b"x").unwrap();
+            age(&partial(name));
+        }
+        let held = File::open(partial("held")).unwrap();
+        held.lock().unwrap();
+        // Another process uses all but one of them.
+        let other = Store::open(dir.path()).unwrap();
+        other.read("pack", &keys[0]).unwrap().unwrap();
+        other.blob("pack", &keys[1]).unwrap().unwrap();
+        other.get("pack", &keys[2]).unwrap().unwrap();
+        other.touch("pack", &keys[3]);
+        let month = Duration::from_secs(30 * 86400);
+        assert_eq!(store.collect(month, SystemTime::now()).unwrap().files, 2);
+        let there = keys.map(|key| store.path("pack", &key).exists());
+        assert_eq!(there, [true, true, true, true, false]);
+        assert!(partial("held").exists() && !partial("left").exists());
+        assert!(store.path("seen-releases", &keys[0]).exists());
+    }
+
+    #[test]
+    fn a_cache_is_looked_through_once_a_day() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let key = Key::of(b"x");
+        let old = || {
+            store.put("pack", &key, b"x").unwrap();
+            age(&store.path("pack", &key));
+        };
+        let (age, hour) = (Duration::from_secs(30 * 86400), Duration::from_secs(3600));
+        let collect = |now| store.collect_daily(age, now).unwrap().map(|c| c.files);
+        let now = SystemTime::now();
+        old();
+        assert_eq!(collect(now), None, "a new cache");
+        assert_eq!(collect(now + 23 * hour), None);
+        assert_eq!(collect(now + 25 * hour), Some(1));
+        old();
+        assert_eq!(collect(now + 26 * hour), None);
+        assert_eq!(collect(now), Some(1), "the clock was wrong");
+    }
+
+    #[test]
+    fn one_object_is_removed_but_no_directory_that_is_used() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let (key, mut collected) = (Key::of(b"x"), Collected::default());
+        store.put("pack", &key, b"x").unwrap();
+        store.remove("pack", &key, &mut collected).unwrap();
+        store.remove("pack", &key, &mut collected).unwrap();
+        assert!(!store.path("pack", &key).exists());
+        let tree = dir.path().join("tools").join(key.to_string());
+        fs::create_dir_all(tree.join("root")).unwrap();
+        let used = File::open(&tree).unwrap();
+        used.lock_shared().unwrap();
+        store.remove("tools", &key, &mut collected).unwrap();
+        assert!(tree.exists());
+        drop(used);
+        store.remove("tools", &key, &mut collected).unwrap();
+        assert!(!tree.exists());
+        assert_eq!(collected.files, 2);
     }
 
     #[test]

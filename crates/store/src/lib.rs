@@ -12,6 +12,9 @@
 //! equal bytes; a writer that was killed leaves only a file below `tmp/`, which
 //! [`Store::remove_abandoned`] removes once nobody holds its lock.
 //!
+//! Objects are sealed with a checksum ([`seal`]), but those whose key is the SHA-256 of what
+//! they hold: those are written with [`Pending::commit`], and whoever reads them checks.
+//!
 //! A caller may keep directories here too, as `<root>/<kind>/<key in hex>`, which it locks
 //! while it uses them: [`Store::collect`] knows them.
 
@@ -20,15 +23,18 @@ pub mod codec;
 pub mod fuzzing;
 mod gc;
 mod key;
+mod seal;
 
+use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub use gc::Collected;
 pub use key::{Key, KeyHasher};
+pub use seal::checksum;
 use tree::Blob;
 
 /// Why the store could not do it. Every error names the path and the operation.
@@ -45,7 +51,7 @@ pub enum StoreError {
         source: io::Error,
     },
     /// An object does not decode: the disk or another program damaged it.
-    #[error("{}: damaged cache object ({reason}); remove it and build again", path.display())]
+    #[error("{}: damaged cache object ({reason})", path.display())]
     Damaged {
         /// The object.
         path: PathBuf,
@@ -61,6 +67,10 @@ impl StoreError {
     }
 }
 
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Where objects are written.
 const TMP: &str = "tmp";
 
@@ -71,7 +81,14 @@ pub type Kind = &'static str;
 /// between processes.
 #[derive(Debug, Clone)]
 pub struct Store {
-    root: Arc<PathBuf>,
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    root: PathBuf,
+    seals: seal::Seals,
+    used: Mutex<BTreeSet<(Kind, Key)>>,
 }
 
 impl Store {
@@ -80,28 +97,31 @@ impl Store {
         let tmp = root.join(TMP);
         fs::create_dir_all(&tmp).map_err(StoreError::io("make the cache directory", &tmp))?;
         let root = root.canonicalize().map_err(StoreError::io("resolve", root))?;
-        Ok(Store { root: Arc::new(root) })
+        let inner = Inner { root, seals: seal::Seals::default(), used: Mutex::default() };
+        Ok(Store { inner: Arc::new(inner) })
     }
 
     /// Where the store is.
     pub fn root(&self) -> &Path {
-        &self.root
+        &self.inner.root
     }
 
     /// Where the object is, or would be.
     pub fn path(&self, kind: Kind, key: &Key) -> PathBuf {
         let hex = key.to_string();
-        self.root.join(kind).join(&hex[..2]).join(hex)
+        self.root().join(kind).join(&hex[..2]).join(hex)
     }
 
-    /// Opens an object for reading; `None` if it is not there. Its time of use is
-    /// renewed, which is what [`Store::collect`] goes by.
+    /// Opens an object for reading, as it is; `None` if it is not there. Its time of use is
+    /// renewed, which is what [`Store::collect`] goes by: its time of modification, for
+    /// that of access is often not kept.
     pub fn get(&self, kind: Kind, key: &Key) -> Result<Option<File>, StoreError> {
         let path = self.path(kind, key);
         match File::open(&path) {
             Ok(file) => {
                 // Best effort: a store on a read-only medium still serves.
                 let _ = file.set_modified(std::time::SystemTime::now());
+                self.note(kind, key);
                 Ok(Some(file))
             }
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -109,28 +129,38 @@ impl Store {
         }
     }
 
-    /// Reads an object as a whole; `None` if it is not there.
-    pub fn read(&self, kind: Kind, key: &Key) -> Result<Option<Vec<u8>>, StoreError> {
-        let Some(mut file) = self.get(kind, key)? else { return Ok(None) };
-        let mut bytes = Vec::new();
-        io::Read::read_to_end(&mut file, &mut bytes)
-            .map_err(StoreError::io("read", &self.path(kind, key)))?;
-        Ok(Some(bytes))
+    /// Whether there is an object or a directory of that name.
+    pub fn has(&self, kind: &str, key: &Key) -> bool {
+        let (kind, hex) = (self.root().join(kind), key.to_string());
+        kind.join(&hex[..2]).join(&hex).exists() || kind.join(hex).exists()
     }
 
-    /// An object as a blob that Trees may refer to; `None` if it is not there.
-    pub fn blob(&self, kind: Kind, key: &Key) -> Result<Option<Arc<Blob>>, StoreError> {
-        let path = self.path(kind, key);
-        Ok(self.get(kind, key)?.map(|file| Blob::opened(path, file, Some(key.0))))
+    /// Renews the time of use of an object that is needed though nobody opens it.
+    pub fn touch(&self, kind: Kind, key: &Key) {
+        if let Ok(file) = File::open(self.path(kind, key)) {
+            // Best effort, as in `get`.
+            let _ = file.set_modified(std::time::SystemTime::now());
+            self.note(kind, key);
+        }
     }
 
-    /// Begins an object. Nothing is visible under its key until
-    /// [`Pending::commit`]; dropped without it, the file is removed.
+    /// Notes the use of an object that the caller keeps.
+    pub fn note(&self, kind: Kind, key: &Key) {
+        lock(&self.inner.used).insert((kind, *key));
+    }
+
+    /// Every object that was used or made since the store was opened.
+    pub fn used(&self) -> Vec<(Kind, Key)> {
+        lock(&self.inner.used).iter().copied().collect()
+    }
+
+    /// Begins an object. Nothing is visible under its key until [`Pending::seal`] or
+    /// [`Pending::commit`]; dropped without, the file is removed.
     pub fn create(&self, kind: Kind) -> Result<Pending, StoreError> {
         static COUNTER: AtomicU64 = AtomicU64::new(0);
         loop {
             let n = COUNTER.fetch_add(1, Ordering::Relaxed);
-            let path = self.root.join(TMP).join(format!("{kind}.{}.{n}", std::process::id()));
+            let path = self.root().join(TMP).join(format!("{kind}.{}.{n}", std::process::id()));
             let mut options = OpenOptions::new();
             let file = match options.read(true).write(true).create_new(true).open(&path) {
                 // Another process of this number: one of another container, or a dead one.
@@ -151,7 +181,7 @@ impl Store {
         let mut pending = self.create(kind)?;
         let path = pending.path.clone();
         io::Write::write_all(pending.file_mut(), bytes).map_err(StoreError::io("write", &path))?;
-        pending.commit(key).map(|_| ())
+        pending.seal(key).map(|_| ())
     }
 }
 
@@ -175,13 +205,22 @@ impl Pending {
         &self.path
     }
 
-    /// Gives the object its name. From here on it is visible, complete, and
+    /// Seals the object and gives it its name. From here on it is visible, complete, and
     /// never changes.
+    pub fn seal(self, key: &Key) -> Result<Arc<Blob>, StoreError> {
+        self.store.whole()?;
+        let file = self.file.as_ref().expect("open until commit");
+        seal::seal(file).map_err(StoreError::io("write", &self.path))?;
+        self.commit(key)
+    }
+
+    /// Gives the object its name as it is, without a seal.
     pub fn commit(mut self, key: &Key) -> Result<Arc<Blob>, StoreError> {
         let target = self.store.path(self.kind, key);
         let dir = target.parent().expect("a kind directory");
         fs::create_dir_all(dir).map_err(StoreError::io("make directory", dir))?;
         fs::rename(&self.path, &target).map_err(StoreError::io("rename to", &target))?;
+        self.store.note(self.kind, key);
         let file = self.file.take().expect("open until commit");
         Ok(Blob::opened(target, file, Some(key.0)))
     }
@@ -214,8 +253,8 @@ mod tests {
         store.put("pack", &key, b"abc").unwrap();
         store.put("pack", &key, b"abc").unwrap();
         assert_eq!(store.read("pack", &key).unwrap().unwrap(), b"abc");
-        let blob = store.blob("pack", &key).unwrap().unwrap();
-        assert_eq!(blob.id(), Some(key.0));
+        let (blob, len) = store.blob("pack", &key).unwrap().unwrap();
+        assert_eq!((blob.id(), len), (Some(key.0), 3));
         assert_eq!(fs::read_dir(dir.path().join("tmp")).unwrap().count(), 0);
     }
 

@@ -77,6 +77,10 @@ impl Archive {
                 object(w, form, file).map_err(|e| at(w.source)(e.into()))
             };
             let objects = left.iter().map(object).collect::<Result<Vec<_>, _>>()?;
+            for (i, object) in left.iter().zip(&objects) {
+                let checked = self.cache().remove_damaged(object.kind, &object.sha256);
+                checked.map_err(|e| at(wanted[missing[*i]].source)(e.into()))?;
+            }
             let results = self.fetcher.fetch_each(&objects, "index", reporter, fatal);
             let mut next = Vec::new();
             let mut failed: Option<ArchiveError> = None;

@@ -10,6 +10,8 @@ pub const BUILDROOT: &str = "buildroot";
 pub const CHROOT: &str = "work/root";
 /// The project.
 pub const SOURCE: &str = "work/src";
+/// `$BUILDDIR`.
+pub const BUILD: &str = "work/build";
 /// `$DESTDIR`.
 pub const DEST: &str = "work/dest";
 /// `$OUTPUTDIR`.
@@ -105,6 +107,11 @@ impl Phase {
         matches!(self, Phase::Sync | Phase::PrepareFinal | Phase::PrepareBuild)
     }
 
+    /// Whether it sees `BuildDirectory=`.
+    pub fn has_build_directory(self) -> bool {
+        matches!(self, Phase::Build | Phase::Postinst | Phase::Finalize)
+    }
+
     /// Whether it sees the outputs.
     pub fn has_output(self) -> bool {
         matches!(self, Phase::Postinst | Phase::Finalize | Phase::Postoutput | Phase::Clean)
@@ -172,6 +179,10 @@ fn tree_variables(phase: Phase, config: &Config) -> Vec<(&'static str, String)> 
     }
     if phase == Phase::Build {
         variables.extend([("DESTDIR", absolute(DEST)), ("CHROOT_DESTDIR", absolute(DEST))]);
+    }
+    if config.build.build_directory.is_some() && phase.has_build_directory() {
+        variables.push(("BUILDDIR", absolute(BUILD)));
+        variables.extend((phase == Phase::Build).then(|| ("CHROOT_BUILDDIR", absolute(BUILD))));
     }
     variables
 }

@@ -140,7 +140,7 @@ pub(crate) fn build(
 ) -> Config {
     let view = View { layers: &read.layers };
     let distribution = distribution(&view, facts);
-    let build = build_config(&view, &read.environment);
+    let build = build_config(&view, &read.environment, project);
     let (epoch, problem) = source_date_epoch(&view, &build, facts);
     let config = Config {
         project: Project {
@@ -286,8 +286,16 @@ fn system(view: &View) -> SystemConfig {
     }
 }
 
-fn build_config(view: &View, file_environment: &BTreeMap<String, String>) -> BuildConfig {
+fn build_config(
+    view: &View,
+    file_environment: &BTreeMap<String, String>,
+    project: &Path,
+) -> BuildConfig {
+    let own = || vec![TreeSource { source: project.to_path_buf(), target: None }];
+    let named = view.layers.list("BuildSources").map(|_| view.trees("BuildSources"));
     BuildConfig {
+        build_sources: named.unwrap_or_else(own),
+        build_directory: view.path("BuildDirectory"),
         incremental: named!(view, "Incremental", Incremental),
         cache_only: named!(view, "CacheOnly", CacheOnly),
         cache_directory: view.path("CacheDirectory"),

@@ -20,7 +20,7 @@ const OTHERS: [&str; 3] = ["PathExists", "HostArchitecture", "Image"];
 /// Conditions that mkosi has and mkgold refuses.
 const REFUSED: [(&str, &str); 2] = [
     ("SystemdVersion", "what is built must not depend on the build machine's systemd"),
-    ("BuildSources", "BuildSources= is not supported yet"),
+    ("BuildSources", "a condition on BuildSources= is not supported yet"),
 ];
 
 /// Whether a section holds conditions.

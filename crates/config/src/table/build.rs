@@ -191,9 +191,9 @@ pub(super) static BUILD: &[Setting] = &[
         .special(&[Special::Path("mkosi.pkgcache")]),
     row(B, "BuildDirectory", "build-directory", "DIR", Kind::Path,
         "A directory that build scripts find again in the next build.")
-        .special(&[Special::Path("mkosi.builddir")]).refused(&[]),
-    row(B, "BuildKey", "build-key", "KEY", Kind::Text, "The subdirectory in BuildDirectory=.")
-        .no_effect("it is only used by BuildDirectory=, which is refused"),
+        .special(&[Special::Path("mkosi.builddir")]),
+    row(B, "BuildKey", "build-key", "KEY", Kind::Text,
+        "The subdirectory in BuildDirectory=; always DISTRIBUTION~RELEASE~ARCHITECTURE.").refused(&[]),
     row(B, "UseSubvolumes", "use-subvolumes", "FEATURE", Kind::Choice(&FEATURE),
         "Whether btrfs subvolumes are used for trees.")
         .no_effect("mkgold lays no tree out in a workspace"),
@@ -202,8 +202,9 @@ pub(super) static BUILD: &[Setting] = &[
         .no_effect("mkgold never uses loop devices"),
     row(B, "History", "history", "BOOL", Kind::Bool,
         "Whether the last build's arguments are remembered.").refused(&["no"]),
-    row(B, "BuildSources", "build-sources", "PATH[:TARGET]", Kind::Tree,
-        "Directories that scripts see below $SRCDIR.").list(Split::Commas).refused(&[]),
+    row(B, "BuildSources", "build-sources", "PATH[:TARGET]", Kind::ExistingTree,
+        "Directories that scripts see at $SRCDIR, or at TARGET below it; the project's if not set.")
+        .list(Split::Commas),
     row(B, "BuildSourcesEphemeral", "build-sources-ephemeral", "MODE", Kind::Choice(&EPHEMERAL_SOURCES),
         "Whether changes to sources are thrown away.").refused(&["no"]),
     row(B, "Environment", "environment", "NAME[=VALUE]", Kind::Assignment,

@@ -23,6 +23,7 @@ const MKOSI_27: &[Known] = &[
     known(DEFAULTS, "Console", "interactive as mkosi(1) says; mkosi looks at its terminal"),
     known(DEFAULTS, "Seed", "it derives from the configuration; mkosi draws a random one"),
     known("", "Initrds", "mkosi names the default initrd by its output path, mkgold by a flag"),
+    known("", "BuildSources", "the recordings were made before mkgold had it"),
     known("dup", "Packages", "a package is listed once"),
     known("unknown", "error", STRICT),
     known("lower", "error", STRICT),

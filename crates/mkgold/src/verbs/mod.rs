@@ -8,10 +8,11 @@ mod verify;
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use build::BuildError;
 use build::pipeline::{self, Options};
+use build::upkeep;
 use build::workdir::{WorkDir, remove_litter};
 use config::{Diagnostic, Facts, Loaded, Request};
 use report::Reporter;
@@ -271,6 +272,10 @@ fn options(
         force: arguments.force > 0,
         rebuild: arguments.force > 1,
         locked: arguments.locked,
+        keep_unused: match arguments.keep_unused {
+            0 => None,
+            days => Some(Duration::from_secs(u64::from(days) * 24 * 60 * 60)),
+        },
         build_arguments: match arguments.verb.as_str() {
             "build" => arguments.rest.clone(),
             _ => Vec::new(),
@@ -324,11 +329,6 @@ fn cat_config(arguments: &Arguments) -> Outcome {
 }
 
 fn clean(arguments: &Arguments) -> Outcome {
-    if arguments.force > 0 {
-        let text = "clean --force is not supported yet; cached trees belong to all projects: \
-                    remove the cache directory to be rid of them";
-        return Err(Failure::Usage(text.into()));
-    }
     let loaded = load(arguments)?;
     if !loaded.config.scripts.clean.is_empty() {
         let options = options(arguments, &loaded, enter(arguments)?)?;
@@ -340,7 +340,19 @@ fn clean(arguments: &Arguments) -> Outcome {
     for path in &removed {
         print(&format!("removed {}", path.display()))?;
     }
-    Ok(())
+    match arguments.force {
+        0 => Ok(()),
+        force => clean_cache(&loaded, force > 1),
+    }
+}
+
+/// What this project's builds left in the cache.
+fn clean_cache(loaded: &Loaded, packages: bool) -> Outcome {
+    let cache = cache_directory(loaded);
+    let removed = upkeep::clean(&loaded.config, &cache, packages).map_err(BuildError::from)?;
+    let (files, mib) = (removed.files, removed.bytes >> 20);
+    let what = if packages { "trees and packages" } else { "trees" };
+    print(&format!("removed {files} cached objects ({what}, {mib} MiB) from {}", cache.display()))
 }
 
 fn completion(arguments: &Arguments) -> Outcome {

@@ -18,7 +18,8 @@ use crate::arguments::Arguments;
 
 /// What the second build may have of the first's cache: what came from archives, which
 /// is checked by hash when it is used.
-const DOWNLOADS: [&str; 5] = ["debs", "indices", "records", "releases", "seen-releases"];
+const DOWNLOADS: [&str; 6] =
+    ["debs", "indices", "records", "releases", "release-signatures", "seen-releases"];
 
 /// Builds twice and compares.
 pub fn run(arguments: &Arguments) -> Outcome {
@@ -77,6 +78,7 @@ fn words(arguments: &Arguments, more: &[String]) -> Vec<String> {
     words.extend(arguments.settings.iter().map(ToString::to_string));
     words.extend(arguments.privilege.iter().map(|mode| format!("--privilege={mode}")));
     words.extend(arguments.threads.filter(|_| more.is_empty()).map(|n| format!("--threads={n}")));
+    words.push(format!("--keep-unused={}", arguments.keep_unused));
     let flags = [
         ("--json", arguments.json),
         ("--locked", arguments.locked),
@@ -122,9 +124,12 @@ mod tests {
         let line = ["mkgold", "-C", "/p", "-p", "a", "--threads=2", "-ff", "--verify", "build"];
         let arguments = Arguments::of_words(&line);
         let first = words(&arguments, &[]).join(" ");
-        assert_eq!(first, "--directory=/p --package=a --threads=2 --force --force build");
+        assert_eq!(
+            first,
+            "--directory=/p --package=a --threads=2 --keep-unused=30 --force --force build"
+        );
         let second = words(&arguments, &["--threads=1".to_owned()]).join(" ");
-        assert_eq!(second, "--directory=/p --package=a --threads=1 build");
+        assert_eq!(second, "--directory=/p --package=a --keep-unused=30 --threads=1 build");
     }
 
     #[test]

@@ -56,7 +56,7 @@ impl Project {
     }
 
     /// Puts the index into the archive.
-    fn mirror(&self, packages: &str) {
+    pub fn mirror(&self, packages: &str) {
         let sum = hex(&sha2::Sha256::digest(packages));
         let release = format!(
             "Suite: stable\nCodename: trixie\nArchitectures: amd64 all\nSHA256:\n {sum} {} Packages\n",
