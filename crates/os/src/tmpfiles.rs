@@ -28,7 +28,7 @@ use tree::{Mtime, Tree, TreePath};
 use crate::accounts::{Accounts, Database};
 use crate::{OsError, dropin, os_release};
 use argument::Names;
-use line::{Item, Read, Reader};
+use line::{Item, Read, Reader, Type};
 use text::Specifiers;
 
 /// Where declarations are, highest priority first.
@@ -55,9 +55,10 @@ pub struct Options<'a> {
 pub struct Declarations {
     items: Vec<Item>,
     arrays: Vec<Array>,
-    /// Lines that are skipped or not understood as a whole, each with file, line and
-    /// column.
+    /// What is wrong in lines, each with file, line and column.
     pub warnings: Vec<String>,
+    /// How many lines are skipped because they are wrong.
+    pub wrong: usize,
 }
 
 /// All lines for one path.
@@ -111,7 +112,10 @@ impl Declarations {
         match reader.line(line, &origin, &mut notes) {
             Read::Nothing => {}
             Read::Item(item) => self.items.push(*item),
-            Read::Wrong(wrong) => notes.push(wrong),
+            Read::Wrong(wrong) => {
+                self.wrong += 1;
+                notes.push(wrong);
+            }
         }
         let said = notes.iter().map(|w| format!("{origin}:{}: {}", indent + w.column, w.message));
         self.warnings.extend(said);
@@ -138,7 +142,8 @@ impl Declarations {
                     });
                 let earlier = &mut self.arrays[at].items;
                 let fits = |e: &usize| self.items[*e].is_compatible(item);
-                if !item.more && !earlier.iter().all(fits) {
+                let adds = item.more && item.ty == Type::Write;
+                if !adds && !earlier.iter().all(fits) {
                     let path = String::from_utf8_lossy(&item.path);
                     let message =
                         format!("{}: {path} has a line already, this is ignored", item.origin);

@@ -30,7 +30,8 @@ impl Names {
 fn id(accounts: &Accounts, text: &str) -> Option<u32> {
     if text.bytes().all(|b| b.is_ascii_digit()) {
         // The two that stand for "no id" in 16 and 32 bits.
-        return text.parse().ok().filter(|id| !matches!(*id, 0xffff | u32::MAX));
+        let is_octal = text.len() > 1 && text.starts_with('0');
+        return text.parse().ok().filter(|id| !is_octal && !matches!(*id, 0xffff | u32::MAX));
     }
     match text {
         "root" => Some(0),
@@ -127,8 +128,11 @@ fn is_timespan(text: &str) -> bool {
     any
 }
 
+/// Names and values of extended attributes.
+pub type Xattrs = Vec<(Vec<u8>, Vec<u8>)>;
+
 /// `NAME=VALUE` words. What is no attribute is returned beside, to be said.
-pub fn xattrs(text: &[u8]) -> Result<(Vec<(Vec<u8>, Vec<u8>)>, Vec<String>), String> {
+pub fn xattrs(text: &[u8]) -> Result<(Xattrs, Vec<String>), String> {
     let (words, _) = words(text, usize::MAX).map_err(|wrong| wrong.message)?;
     let (mut found, mut bad) = (Vec::new(), Vec::new());
     for word in words {
@@ -182,11 +186,7 @@ pub fn parse_acl(text: &str, names: &Names) -> Result<Acl, String> {
 fn parse_permission(text: &str, names: &Names) -> Result<Permission, String> {
     let wrong = || format!("'{text}' is not an entry of an ACL (TAG:NAME:rwx)");
     let fields: Vec<&str> = text.split(':').map(str::trim).collect();
-    let (tag, name, letters) = match fields[..] {
-        [tag, name, letters] => (tag, name, letters),
-        [tag @ ("m" | "mask" | "o" | "other"), letters] => (tag, "", letters),
-        _ => return Err(wrong()),
-    };
+    let [tag, name, letters] = fields[..] else { return Err(wrong()) };
     let (tag, id) = match (tag, name) {
         ("u" | "user", "") => (acl::USER_OBJ, acl::NO_ID),
         ("u" | "user", name) => (acl::USER, names.user(name)?),

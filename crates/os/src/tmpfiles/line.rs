@@ -1,9 +1,10 @@
 //! One line of tmpfiles.d(5): what is to be done to which path.
 
 use base64::Engine;
-use tree::{Device, Tree, TreePath};
+use tree::{Device, Tree};
 
 use super::argument::{self, Acl, Names};
+use super::place;
 use super::text::{self, Specifiers, Unresolved, Word, Wrong, words};
 
 /// What a line does.
@@ -122,7 +123,7 @@ pub enum Argument {
     /// Content, target or source.
     Bytes(Vec<u8>),
     Device(Device),
-    Xattrs(Vec<(Vec<u8>, Vec<u8>)>),
+    Xattrs(argument::Xattrs),
     Acl(Acl),
     /// Letters of file attributes.
     Flags(String),
@@ -281,7 +282,7 @@ impl Reader<'_> {
     /// Reads a line. What is wrong in it without changing what it means goes to `notes`.
     pub fn line(&self, line: &[u8], origin: &str, notes: &mut Vec<Wrong>) -> Read {
         let line = line.trim_ascii();
-        if line.is_empty() || matches!(line[0], b'#' | b';') {
+        if line.is_empty() || line[0] == b'#' {
             return Read::Nothing;
         }
         match self.item(line, origin, notes) {
@@ -303,7 +304,7 @@ impl Reader<'_> {
         }
         let command = command(&fields[0])?;
         let Some(path) = self.path(&fields[1], command.ty, notes)? else { return Ok(None) };
-        let mut raw = Some(rest).filter(|word| is_set(word));
+        let mut raw = Some(rest).filter(is_set);
         if let Some(word) = raw.take_if(|_| !command.ty.takes_argument()) {
             let message = format!("'{}' takes no argument, it is ignored", command.letter);
             notes.push(Wrong::new(word.column, message));
@@ -438,12 +439,8 @@ impl Reader<'_> {
             return Err(Wrong::new(column, "the source of a copy must be absolute"));
         }
         if is_copy || command.if_target {
-            let found = TreePath::new(&target).ok().and_then(|p| match is_copy {
-                true => self.tree.resolve(&p).ok(),
-                false => self.tree.resolve_parent(&p).ok(),
-            });
-            // Missing: there is nothing to copy, and that is no mistake.
-            if !found.is_some_and(|p| self.tree.contains(&p)) {
+            // Missing: there is nothing to copy or lead to, and that is no mistake.
+            if !place::is_there(self.tree, &target) {
                 return Ok(None);
             }
         }

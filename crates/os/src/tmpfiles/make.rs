@@ -106,6 +106,7 @@ impl<'a> Maker<'a> {
             let done = match place::existing(self.tree, &path) {
                 Err(failure) => Err(failure),
                 Ok(_) if item.ty == Type::Write => self.write(&path, item),
+                Ok(at) if item.ty == Type::AdjustDirectory => self.adjust_directory(&at, item),
                 Ok(at) if recursive => self.below(&at, item),
                 Ok(at) => self.adjust(&at, item),
             };
@@ -123,14 +124,25 @@ impl<'a> Maker<'a> {
     }
 
     fn adjust(&mut self, at: &TreePath, item: &Item) -> Result<(), Failure> {
-        let is_dir = self.tree.get(at).is_some_and(Node::is_dir);
         match item.ty {
-            Type::AdjustDirectory if !is_dir => line(format!("{at} is not a directory")),
-            Type::AdjustDirectory | Type::Adjust | Type::AdjustOld | Type::AdjustRecursive => {
+            Type::Adjust | Type::AdjustOld | Type::AdjustRecursive => {
                 permissions::set(self.tree, at, &item.attributes, State::Old);
                 Ok(())
             }
             _ => permissions::adjust(self.tree, at, &item.attributes.argument, item.more),
+        }
+    }
+
+    /// `e`: the link at the end is followed.
+    fn adjust_directory(&mut self, at: &TreePath, item: &Item) -> Result<(), Failure> {
+        match self.tree.lookup(at).map(Node::is_dir) {
+            None => Ok(()),
+            Some(false) => line(format!("{at} is not a directory")),
+            Some(true) => {
+                let at = place::chase(self.tree, at)?;
+                permissions::set(self.tree, &at, &item.attributes, State::Old);
+                Ok(())
+            }
         }
     }
 
@@ -204,43 +216,30 @@ impl<'a> Maker<'a> {
     /// in the way is removed, the object itself if it is not of the kind.
     fn prepare(&mut self, item: &Item, kind: Option<KindName>) -> Result<TreePath, Failure> {
         let path = place::path(&item.path)?;
+        if path.is_root() {
+            return Err(Failure::Line("the root is not made; use 'z' for its mode".into()));
+        }
         for dir in path.ancestors().filter(|dir| !dir.is_root()) {
-            let real = self.tree.resolve(&dir).ok();
-            match real.as_ref().and_then(|real| self.tree.get(real)).map(Node::is_dir) {
-                Some(true) => continue,
-                Some(false) if !item.replaces => {
-                    return line_at(format!("{dir} is not a directory"));
-                }
-                None if !item.replaces => {
-                    let Some(real) = real else {
-                        return line_at(format!("{dir}: too many levels of symbolic links"));
-                    };
-                    self.make_dirs(&real)?;
-                }
-                Some(false) | None => {
-                    let at = self.tree.resolve_parent(&dir).map_err(TreeError::from)?;
-                    self.tree.remove(&at);
-                    self.make_dirs(&at)?;
-                }
+            if self.tree.lookup(&dir).is_some_and(Node::is_dir) {
+                continue;
             }
+            let at = self.tree.resolve_parent(&dir).map_err(TreeError::from)?;
+            if self.tree.contains(&at) {
+                if !item.replaces {
+                    return Err(Failure::Line(format!("{at} is not a directory")));
+                }
+                self.tree.remove(&at);
+            }
+            self.add(&at, Kind::Dir, 0o755)?;
+            // Exactly that: neither more nor less than it would inherit.
+            permissions::chmod(&mut self.tree.get_mut(&at).expect("just made").meta, 0o755);
         }
         let at = place::in_parent(self.tree, &path)?;
         let there = self.tree.get(&at).map(|node| node.kind.name());
-        if item.replaces && kind.is_some() && there.is_some() && there != kind && !at.is_root() {
+        if item.replaces && kind.is_some() && there.is_some() && there != kind {
             self.tree.remove(&at);
         }
         Ok(at)
-    }
-
-    fn make_dirs(&mut self, path: &TreePath) -> Result<(), Failure> {
-        for dir in path.ancestors().chain([path.clone()]) {
-            match self.tree.get(&dir).map(Node::is_dir) {
-                Some(true) => {}
-                Some(false) => return line(format!("{dir} is not a directory")),
-                None => self.add(&dir, Kind::Dir, 0o755)?,
-            }
-        }
-        Ok(())
     }
 
     fn directory(&mut self, item: &Item) -> Result<(), Failure> {
@@ -288,7 +287,7 @@ impl<'a> Maker<'a> {
         let there = self.tree.get(&at).map(|node| &node.kind);
         let state = match there {
             Some(Kind::Symlink(old)) if **old == *target => State::Old,
-            Some(_) if !item.more || at.is_root() => return Ok(()),
+            Some(_) if !item.more => return Ok(()),
             _ => {
                 self.tree.remove(&at);
                 self.add(&at, Kind::Symlink(target.into()), 0o777)?;
@@ -309,12 +308,9 @@ impl<'a> Maker<'a> {
         let at = self.prepare(item, Some(kind.name()))?;
         let there = self.tree.get(&at).map(|node| &node.kind);
         let state = match there {
-            Some(there) if is_same(there, &kind) => State::Old,
-            Some(there) if !item.more || at.is_root() => {
-                let same_kind = there.name() == kind.name();
-                let message = format!("{at} exists and is something else");
-                return if same_kind { Ok(()) } else { line(message) };
-            }
+            // A device with other numbers too: as systemd.
+            Some(there) if there.name() == kind.name() => State::Old,
+            Some(_) if !item.more => return line(format!("{at} exists and is something else")),
             _ => {
                 self.tree.remove(&at);
                 let mode = item.attributes.mode.map_or(item.default_mode(), |m| m.bits);
@@ -339,6 +335,9 @@ impl<'a> Maker<'a> {
         }
         let kind = |path| self.tree.get(path).map(|node| node.kind.name());
         let leads_to = self.tree.lookup(&source).map(|node| node.kind.name());
+        if leads_to.is_none() {
+            return line(format!("{source} leads to nothing"));
+        }
         if kind(&at) == leads_to {
             permissions::set(self.tree, &at, &item.attributes, State::New);
         }
@@ -382,17 +381,5 @@ impl<'a> Maker<'a> {
         let own = from.xattrs.into_iter().filter(|(name, _)| name.starts_with(b"user."));
         made.meta.xattrs.extend(own);
         Ok(())
-    }
-}
-
-fn line_at(message: String) -> Result<TreePath, Failure> {
-    Err(Failure::Line(message))
-}
-
-fn is_same(a: &Kind, b: &Kind) -> bool {
-    match (a, b) {
-        (Kind::CharDev(a), Kind::CharDev(b)) | (Kind::BlockDev(a), Kind::BlockDev(b)) => a == b,
-        (Kind::Fifo, Kind::Fifo) => true,
-        _ => false,
     }
 }

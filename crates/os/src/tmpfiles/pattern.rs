@@ -92,11 +92,14 @@ fn literal(rest: &[u8]) -> Option<(u8, usize)> {
     }
 }
 
+/// Whether a byte is of a class.
+type Class = fn(&u8) -> bool;
+
 /// `[:alpha:]` and its kin at the start of `rest`, and its length.
-fn class(rest: &[u8]) -> Option<(fn(&u8) -> bool, usize)> {
+fn class(rest: &[u8]) -> Option<(Class, usize)> {
     let inner = rest.strip_prefix(b"[:")?;
     let end = inner.windows(2).position(|w| w == b":]")?;
-    let class: fn(&u8) -> bool = match &inner[..end] {
+    let class: Class = match &inner[..end] {
         b"alnum" => u8::is_ascii_alphanumeric,
         b"alpha" => u8::is_ascii_alphabetic,
         b"blank" => |b| matches!(b, b' ' | b'\t'),
@@ -169,7 +172,8 @@ fn alternatives(pattern: &[u8]) -> Option<Vec<Vec<u8>>> {
 }
 
 /// The paths that a pattern matches, in path order of each alternative. Links in the
-/// middle are followed, a link at the end is matched itself.
+/// middle are followed, but for one directly before a wildcard; a link at the end is
+/// matched itself.
 pub fn glob(tree: &Tree, pattern: &[u8]) -> Result<Vec<TreePath>, String> {
     let mut found = Vec::new();
     for pattern in braces(pattern)? {
@@ -186,13 +190,14 @@ pub fn glob(tree: &Tree, pattern: &[u8]) -> Result<Vec<TreePath>, String> {
 
 /// The entries of `dir` (which may be a link to a directory) that match.
 fn step(tree: &Tree, dir: &TreePath, part: &[u8], is_last: bool) -> Vec<TreePath> {
-    let Ok(real) = tree.resolve(dir) else { return Vec::new() };
     let is_there = |path: &TreePath| match is_last {
         true => tree.resolve_parent(path).is_ok_and(|p| tree.contains(&p)),
         false => tree.lookup(path).is_some_and(|node| matches!(node.kind, Kind::Dir)),
     };
     let names: Vec<Vec<u8>> = match is_magic(part) {
         true => {
+            // A link to a directory is not looked into: as systemd.
+            let Ok(real) = tree.resolve_parent(dir) else { return Vec::new() };
             let names = tree.children(&real).map(|(path, _)| path.name());
             names.filter(|name| matches(part, name)).map(<[u8]>::to_vec).collect()
         }
@@ -265,7 +270,8 @@ mod tests {
         let shown = |pattern: &str| -> Vec<String> {
             glob(&t, pattern.as_bytes()).unwrap().iter().map(|p| p.to_string()).collect()
         };
-        assert_eq!(shown("/lib/*/x"), ["/lib/a/x", "/lib/b/x"]);
+        assert_eq!(shown("/lib/*/x"), Vec::<String>::new());
+        assert_eq!(shown("/usr/lib/*/x"), ["/usr/lib/a/x", "/usr/lib/b/x"]);
         assert_eq!(shown("/lib/{b,a}/x"), ["/lib/b/x", "/lib/a/x"]);
         assert_eq!(shown("/lib/b/*"), ["/lib/b/dangling", "/lib/b/x"]);
         assert_eq!(shown("/lib/nothing"), Vec::<String>::new());

@@ -125,13 +125,21 @@ fn set_xattr(path: &TreePath, node: &mut Node, name: &[u8], value: &[u8]) -> Res
 }
 
 fn set_acl(node: &mut Node, wanted: &Acl, more: bool) -> Result<(), Failure> {
-    let invalid = || Failure::Line("the ACL names somebody twice".into());
+    let invalid = || {
+        Failure::Line(
+            "the ACL is not valid: an entry of the owner, the group or others is there twice"
+                .into(),
+        )
+    };
     let base = base(node.meta.mode);
     let old = |name| node.meta.xattrs.get(name).and_then(|bytes| acl::parse(bytes));
     if !wanted.access.is_empty() {
-        let old = old(acl::ACCESS).unwrap_or_else(|| base.to_vec());
-        let new = access(&wanted.access, &old, node, more);
-        let bytes = acl::bytes(&merge(new, &old, &base, more));
+        let all = old(acl::ACCESS).unwrap_or_else(|| base.to_vec());
+        let old = if more { all.clone() } else { Vec::new() };
+        let new = access(&wanted.access, &all, node);
+        let plain = wanted.access.iter().filter(|p| !p.if_executable).map(|p| p.entry);
+        let masked = mask_of(&plain.collect::<Vec<_>>()).or_else(|| mask_of(&new));
+        let bytes = acl::bytes(&merge(new, &old, &base, masked.filter(|_| !more)));
         let (mode, is_more) = acl::set_access(&bytes).ok_or_else(invalid)?;
         node.meta.mode = node.meta.mode & 0o7000 | mode as u16;
         match is_more {
@@ -141,8 +149,10 @@ fn set_acl(node: &mut Node, wanted: &Acl, more: bool) -> Result<(), Failure> {
     }
     if !wanted.default.is_empty() && node.is_dir() {
         let old = node.meta.xattrs.get(acl::DEFAULT).and_then(|bytes| acl::parse(bytes));
-        let new = wanted.default.iter().map(|p| p.entry).collect();
-        let bytes = acl::bytes(&merge(new, &old.unwrap_or_default(), &base, more));
+        let new: Vec<Entry> = wanted.default.iter().map(|p| p.entry).collect();
+        let old = old.filter(|_| more).unwrap_or_default();
+        let masked = mask_of(&new).filter(|_| !more);
+        let bytes = acl::bytes(&merge(new, &old, &base, masked));
         acl::parse(&bytes).ok_or_else(invalid)?;
         node.meta.xattrs.insert(acl::DEFAULT.to_vec(), bytes);
     }
@@ -150,10 +160,10 @@ fn set_acl(node: &mut Node, wanted: &Acl, more: bool) -> Result<(), Failure> {
 }
 
 /// The entries with `X` resolved.
-fn access(wanted: &[Permission], old: &[Entry], node: &Node, more: bool) -> Vec<Entry> {
+fn access(wanted: &[Permission], old: &[Entry], node: &Node) -> Vec<Entry> {
     let runs = |entries: &[Entry]| entries.iter().any(|e| e.perm & 1 != 0 && e.tag != acl::MASK);
     let plain: Vec<Entry> = wanted.iter().map(|p| p.entry).collect();
-    let executable = node.is_dir() || runs(&plain) || (more && runs(old));
+    let executable = node.is_dir() || runs(&plain) || runs(old);
     let execute = |p: &Permission| match p.if_executable && executable {
         true => Entry { perm: p.entry.perm | 1, ..p.entry },
         false => p.entry,
@@ -167,11 +177,25 @@ fn base(mode: u16) -> [Entry; 3] {
     [entry(acl::USER_OBJ, 6), entry(acl::GROUP_OBJ, 3), entry(acl::OTHER, 0)]
 }
 
-/// The new ACL: with `more` over the old one; base entries and the mask completed.
-fn merge(new: Vec<Entry>, old: &[Entry], base: &[Entry], more: bool) -> Vec<Entry> {
-    let mut all: Vec<Entry> = if more { old.to_vec() } else { Vec::new() };
+fn is_named(entry: &Entry) -> bool {
+    matches!(entry.tag, acl::USER | acl::GROUP)
+}
+
+/// The mask that an ACL needs and does not have: all that any group or named user has.
+fn mask_of(entries: &[Entry]) -> Option<Entry> {
+    let needed = entries.iter().any(is_named) && !entries.iter().any(|e| e.tag == acl::MASK);
+    let counts = |e: &&Entry| is_named(e) || e.tag == acl::GROUP_OBJ;
+    let perm = entries.iter().filter(counts).fold(0, |perm, e| perm | e.perm);
+    needed.then_some(Entry { tag: acl::MASK, id: acl::NO_ID, perm })
+}
+
+/// The new entries over the old ones, base entries and the mask completed. `mask` is that
+/// of the new entries alone, where those replace the old ones: as systemd, which makes it
+/// before it adds the base.
+fn merge(new: Vec<Entry>, old: &[Entry], base: &[Entry], mask: Option<Entry>) -> Vec<Entry> {
+    let mut all = old.to_vec();
     for entry in new {
-        match all.iter_mut().find(|e| (e.tag, e.id) == (entry.tag, entry.id)) {
+        match all.iter_mut().find(|e| !old.is_empty() && (e.tag, e.id) == (entry.tag, entry.id)) {
             Some(there) => *there = entry,
             None => all.push(entry),
         }
@@ -181,12 +205,9 @@ fn merge(new: Vec<Entry>, old: &[Entry], base: &[Entry], more: bool) -> Vec<Entr
             all.push(*entry);
         }
     }
-    let is_named = |e: &Entry| matches!(e.tag, acl::USER | acl::GROUP);
-    if all.iter().any(is_named) && !all.iter().any(|e| e.tag == acl::MASK) {
-        let counts = |e: &&Entry| is_named(e) || e.tag == acl::GROUP_OBJ;
-        let perm = all.iter().filter(counts).fold(0, |perm, e| perm | e.perm);
-        all.push(Entry { tag: acl::MASK, id: acl::NO_ID, perm });
+    if !all.iter().any(|e| e.tag == acl::MASK) {
+        all.extend(mask.or_else(|| mask_of(&all)));
     }
-    all.sort();
+    all.sort_by_key(|e| (e.tag, e.id));
     all
 }

@@ -37,9 +37,24 @@ pub fn existing(tree: &Tree, path: &TreePath) -> Result<TreePath, Failure> {
     }
 }
 
+/// Whether what a link or copy names is there; its last component is not followed.
+pub fn is_there(tree: &Tree, target: &[u8]) -> bool {
+    let mut parts: Vec<&[u8]> = target.split(|b| *b == b'/').collect();
+    parts.retain(|c| !matches!(*c, b"" | b"."));
+    let last = parts.pop_if(|last| *last != b"..");
+    let Ok(dir) = walk(tree, parts.iter().rev().map(|c| c.to_vec()).collect()) else {
+        return false;
+    };
+    last.is_none_or(|last| dir.join(last).is_ok_and(|at| tree.contains(&at)))
+}
+
 /// Where the directory `path` is, every link followed.
-fn chase(tree: &Tree, path: &TreePath) -> Result<TreePath, Failure> {
-    let mut pending: Vec<Vec<u8>> = path.components().rev().map(<[u8]>::to_vec).collect();
+pub fn chase(tree: &Tree, path: &TreePath) -> Result<TreePath, Failure> {
+    walk(tree, path.components().rev().map(<[u8]>::to_vec).collect())
+}
+
+/// The same of components, the first last.
+fn walk(tree: &Tree, mut pending: Vec<Vec<u8>>) -> Result<TreePath, Failure> {
     let (mut at, mut links) = (TreePath::root(), 0);
     while let Some(component) = pending.pop() {
         if component == b".." {
@@ -58,7 +73,7 @@ fn chase(tree: &Tree, path: &TreePath) -> Result<TreePath, Failure> {
                 links += 1;
                 if links > LINKS_LIMIT {
                     return Err(Failure::Line(format!(
-                        "{path}: too many levels of symbolic links"
+                        "{next}: too many levels of symbolic links"
                     )));
                 }
                 if target.first() == Some(&b'/') {

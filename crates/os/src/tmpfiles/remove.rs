@@ -55,7 +55,7 @@ fn remove_if_empty(tree: &mut Tree, at: &TreePath) {
     }
 }
 
-/// Removes what is in a directory but what has a line of its own.
+/// Removes what is in a directory but what has a line of its own, and devices.
 fn clean(tree: &mut Tree, dir: &TreePath, all: &Declarations) {
     let below: Vec<TreePath> = tree.subtree(dir).map(|(path, _, _)| path.clone()).collect();
     let mut kept: Option<TreePath> = None;
@@ -71,6 +71,9 @@ fn clean(tree: &mut Tree, dir: &TreePath, all: &Declarations) {
         let node = tree.get(&path).expect("taken from the tree");
         match node.kind {
             Kind::Dir => directories.push(path),
+            Kind::CharDev(_) | Kind::BlockDev(_) => {}
+            // The sticky bit of a file says that it is to stay.
+            _ if node.meta.mode & 0o1000 != 0 => {}
             _ => {
                 tree.remove(&path);
             }
