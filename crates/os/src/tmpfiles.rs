@@ -39,7 +39,9 @@ const DIRS: [&str; 4] =
 pub const HIDDEN: [&str; 6] = ["/tmp", "/var/tmp", "/run", "/proc", "/sys", "/dev"];
 
 /// The most lines that count.
-const ITEMS_LIMIT: usize = 50_000;
+const ITEMS_LIMIT: usize = 20_000;
+/// The most bytes that all lines have together, specifiers resolved.
+const TEXT_LIMIT: usize = 64 << 20;
 
 /// What the lines are read with.
 #[derive(Debug, Clone, Copy, Default)]
@@ -59,6 +61,7 @@ pub struct Declarations {
     pub warnings: Vec<String>,
     /// How many lines are skipped because they are wrong.
     pub wrong: usize,
+    bytes: usize,
 }
 
 /// All lines for one path.
@@ -108,10 +111,14 @@ impl Declarations {
 
     fn line(&mut self, reader: &Reader, line: &[u8], origin: String) -> Result<(), OsError> {
         let mut notes = Vec::new();
+        self.bytes += line.len();
         let indent = line.len() - line.trim_ascii_start().len();
         match reader.line(line, &origin, &mut notes) {
             Read::Nothing => {}
-            Read::Item(item) => self.items.push(*item),
+            Read::Item(item) => {
+                self.bytes += item.path.len() + item.bytes().map_or(0, <[u8]>::len);
+                self.items.push(*item);
+            }
             Read::Wrong(wrong) => {
                 self.wrong += 1;
                 notes.push(wrong);
@@ -119,10 +126,15 @@ impl Declarations {
         }
         let said = notes.iter().map(|w| format!("{origin}:{}: {}", indent + w.column, w.message));
         self.warnings.extend(said);
-        if self.items.len() > ITEMS_LIMIT {
-            return Err(OsError::Limit { what: "lines of tmpfiles.d", limit: ITEMS_LIMIT });
+        match () {
+            () if self.items.len() > ITEMS_LIMIT => {
+                Err(OsError::Limit { what: "lines of tmpfiles.d", limit: ITEMS_LIMIT })
+            }
+            () if self.bytes > TEXT_LIMIT => {
+                Err(OsError::Limit { what: "bytes of tmpfiles.d", limit: TEXT_LIMIT })
+            }
+            () => Ok(()),
         }
-        Ok(())
     }
 
     /// Groups the lines by path and drops those that an earlier line rules out.
@@ -231,4 +243,193 @@ pub fn apply(
         }
     }
     Ok(maker.failures)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::make::BYTES_LIMIT;
+    use super::*;
+    use tree::{Kind, Meta, acl};
+
+    fn p(path: &'static str) -> TreePath {
+        TreePath::literal(path)
+    }
+
+    fn tree(conf: &str) -> Tree {
+        let mut t = Tree::new();
+        let files = [
+            ("usr/lib/tmpfiles.d/a.conf", conf),
+            ("usr/lib/os-release", "ID=debian\n"),
+            ("etc/passwd", "root:x:0:0::/root:/bin/sh\nalice:x:1000:1000::/:\n"),
+            ("etc/group", "root:x:0:\nadm:x:4:\n"),
+        ];
+        for (path, text) in files {
+            t.write(&TreePath::new(path).unwrap(), 0o644, text.as_bytes()).unwrap();
+        }
+        t
+    }
+
+    /// What is said.
+    fn run(t: &mut Tree) -> Vec<String> {
+        let options = Options { architecture: Some("x86-64"), exclude: &HIDDEN };
+        let declarations = Declarations::read(t, &options).unwrap();
+        let failures = apply(t, &declarations, Mtime::secs(9)).unwrap();
+        [declarations.warnings, failures].concat()
+    }
+
+    fn said(conf: &str) -> String {
+        run(&mut tree(conf)).join("\n")
+    }
+
+    #[test]
+    fn a_line_of_each_type() {
+        let mut t = tree(
+            "d /d 2750 - adm\nf /d/f 0640 - - - x%o\nL /l - - - - d\np /p\n\
+             c /c - - - - 1:3\nC /copy - :alice - - /usr/lib/os-release\nw+ /etc/group - - - - more\n\
+             r! /gone\nR /all\nz /d/f 0600\nt /d - - - - user.a=b\n\
+             a+ /d - - - - d:group:adm:r-x,group:adm:rwx\nL /etc/mtab - - - - ../proc/self/mounts\n",
+        );
+        t.write(&p("gone"), 0o644, *b"").unwrap();
+        t.write(&p("all/of/it"), 0o644, *b"").unwrap();
+        assert_eq!(run(&mut t), Vec::<String>::new());
+        let dir = &t.get(&p("d")).unwrap().meta;
+        assert_eq!((dir.mode, dir.uid, dir.gid, dir.mtime), (0o2770, 0, 4, Mtime::secs(9)));
+        assert_eq!(dir.xattrs[&b"user.a"[..]], b"b");
+        let entry = |tag, id, perm| acl::Entry { tag, id, perm };
+        let access = acl::parse(&dir.xattrs[acl::ACCESS]).unwrap();
+        let none = acl::NO_ID;
+        let wanted = [
+            entry(acl::USER_OBJ, none, 7),
+            entry(acl::GROUP_OBJ, none, 5),
+            entry(acl::GROUP, 4, 7),
+            entry(acl::MASK, none, 7),
+            entry(acl::OTHER, none, 0),
+        ];
+        assert_eq!(access, wanted);
+        let file = t.get(&p("d/f")).unwrap();
+        assert_eq!((file.meta.mode, file.meta.gid), (0o600, 4), "the directory's group");
+        assert_eq!(t.read(&p("d/f"), 99).unwrap().unwrap(), b"xdebian");
+        assert!(matches!(&t.get(&p("l")).unwrap().kind, Kind::Symlink(to) if **to == *b"d"));
+        assert!(matches!(t.get(&p("p")).unwrap().kind, Kind::Fifo));
+        assert!(matches!(&t.get(&p("c")).unwrap().kind, Kind::CharDev(d) if d.minor == 3));
+        assert_eq!(t.get(&p("copy")).unwrap().meta.uid, 1000);
+        assert!(t.read(&p("etc/group"), 99).unwrap().unwrap().ends_with(b"adm:x:4:\nmore"));
+        assert!(!t.contains(&p("gone")) && !t.contains(&p("all")));
+    }
+
+    #[test]
+    fn files_have_precedence_and_masks() {
+        let mut t = tree("d /from-usr\n");
+        t.write(&p("etc/tmpfiles.d/a.conf"), 0o644, *b"d /from-etc\n").unwrap();
+        t.write(&p("usr/lib/tmpfiles.d/b.conf"), 0o644, *b"d /masked\n").unwrap();
+        t.add_symlink(p("etc/tmpfiles.d/b.conf"), "/dev/null").unwrap();
+        assert_eq!(run(&mut t), Vec::<String>::new());
+        assert!(t.contains(&p("from-etc")));
+        assert!(!t.contains(&p("from-usr")) && !t.contains(&p("masked")));
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_with_its_place() {
+        let cases = [
+            ("f", "1:1: a line needs a type and a path"),
+            ("\n k /x", "2:2: unknown type 'k'"),
+            ("d  relative", "1:4: path 'relative' is not absolute"),
+            ("d /x 0888", "1:6: '0888' is not a mode"),
+            ("d /x - nobody", "1:8: the image has no user 'nobody'"),
+            ("d /x - - - 1fortnight", "1:12: '1fortnight' is not an age"),
+            ("w /x", "1:1: 'w' needs an argument"),
+            ("c /x - - - - 1", "1:14: '1' is not MAJOR:MINOR"),
+            ("d /x\nd /x 0700", "2: /x has a line already, this is ignored"),
+            ("d /etc/passwd/x", "1: /etc/passwd is not a directory"),
+            ("d /%z", "1:3: unknown specifier '%z'"),
+        ];
+        for (conf, wanted) in cases {
+            assert_eq!(said(conf), format!("/usr/lib/tmpfiles.d/a.conf:{wanted}"), "{conf}");
+        }
+    }
+
+    #[test]
+    fn what_belongs_to_a_running_machine_is_not_made() {
+        for specifier in ["%b", "%H", "%l", "%q", "%v"] {
+            let mut t = tree(&format!("d /x{specifier}\nf /y - - - - {specifier}\n"));
+            let before = t.len();
+            assert_eq!(run(&mut t).len(), 2, "{specifier}");
+            assert_eq!(t.len(), before, "{specifier}");
+        }
+        let mut t = tree("d /x%m\nx /y%b\nd /run/%b\nf^ /etc/motd - - - - login.motd\n");
+        t.write(&p("etc/machine-id"), 0o444, *b"0123456789abcdef0123456789abcdef\n").unwrap();
+        let before = t.len();
+        assert_eq!(run(&mut t), Vec::<String>::new());
+        assert_eq!(t.len(), before, "an identity is in no path");
+    }
+
+    #[test]
+    fn nothing_is_made_outside_of_the_tree() {
+        let mut t = tree(
+            "f /up/x - - - - x\nf /abs/y\nw /out - - - - z\nC /copy - - - - /abs/y\nd /a/../../b\n\
+             d %S/state\n",
+        );
+        t.make_dirs(&p("srv")).unwrap();
+        t.write(&p("srv/y"), 0o644, *b"").unwrap();
+        t.write(&p("target"), 0o644, *b"").unwrap();
+        for (link, to) in [("up", "../../../srv"), ("abs", "/srv"), ("out", "/../../target")] {
+            t.add_symlink(p(link), to).unwrap();
+        }
+        let said = run(&mut t).join("\n");
+        assert!(said.contains("'..'") && said.lines().count() == 1, "{said}");
+        assert!(
+            t.contains(&p("srv/x")) && t.contains(&p("copy")) && t.contains(&p("var/lib/state"))
+        );
+        assert_eq!(t.read(&p("target"), 9).unwrap().unwrap(), b"z");
+    }
+
+    #[test]
+    fn somebody_s_directory_does_not_lead_to_somebody_else_s() {
+        let conf = "d /home 0755 alice\nd /home/roots 0755 root\nf /home/roots/x\n";
+        assert!(said(conf).contains(":3: unsafe: /home belongs to user 1000"), "{}", said(conf));
+    }
+
+    #[test]
+    fn what_cannot_be_kept_is_said() {
+        assert_eq!(said("d /x\nh /x - - - - +C\n"), "");
+        assert!(said("d /x\nh /x - - - - +i\n").contains("not kept in an image"));
+        assert!(said("p /x\nt /x - - - - user.a=b\n").contains("for files and directories only"));
+        assert!(said("f /x\nt /x - - - - bad=b\n").contains("has no namespace"));
+    }
+
+    #[test]
+    fn limits_end_everything() {
+        let content = "y".repeat(1 << 20);
+        let mut t = tree(&format!("w /x/* - - - - {content}\n"));
+        for n in 0..=BYTES_LIMIT >> 20 {
+            t.write(&TreePath::new(format!("x/{n}")).unwrap(), 0o644, *b"").unwrap();
+        }
+        let declarations = Declarations::read(&t, &Options::default()).unwrap();
+        let error = apply(&mut t, &declarations, Mtime::secs(1)).unwrap_err();
+        assert!(error.to_string().contains("bytes written by tmpfiles.d"), "{error}");
+        let lines: String = (0..7).map(|n| format!("f /{n} - - - - {content}\n")).collect();
+        for n in 0..10 {
+            let path = TreePath::new(format!("usr/lib/tmpfiles.d/b{n}.conf")).unwrap();
+            t.write(&path, 0o644, lines.as_bytes()).unwrap();
+        }
+        let error = Declarations::read(&t, &Options::default()).unwrap_err();
+        assert!(error.to_string().contains("bytes of tmpfiles.d"), "{error}");
+        let many: String = (0..=ITEMS_LIMIT).map(|n| format!("d /{n}\n")).collect();
+        let error = Declarations::read(&tree(&many), &Options::default()).unwrap_err();
+        assert!(error.to_string().contains("lines of tmpfiles.d"), "{error}");
+    }
+
+    #[test]
+    fn copies_do_not_grow_without_end() {
+        let mut t = tree("C /usr/copy - - - - /usr\n");
+        assert_eq!(run(&mut t), Vec::<String>::new());
+        assert!(t.contains(&p("usr/copy/lib/os-release")) && !t.contains(&p("usr/copy/copy")));
+        // Each line doubles what is there.
+        let lines: String = (0..30).map(|n| format!("C /usr/{n} - - - - /usr\n")).collect();
+        let mut t = tree(&lines);
+        t.add(p("usr/0"), tree::Node { meta: Meta::dir(), kind: Kind::Dir }).unwrap();
+        let declarations = Declarations::read(&t, &Options::default()).unwrap();
+        let error = apply(&mut t, &declarations, Mtime::secs(1)).unwrap_err();
+        assert!(error.to_string().contains("files made by tmpfiles.d"), "{error}");
+    }
 }

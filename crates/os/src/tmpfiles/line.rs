@@ -7,6 +7,9 @@ use super::argument::{self, Acl, Names};
 use super::place;
 use super::text::{self, Specifiers, Unresolved, Word, Wrong, words};
 
+/// `PATH_MAX` without its NUL.
+const PATH_LIMIT: usize = 4095;
+
 /// What a line does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
@@ -358,6 +361,9 @@ impl Reader<'_> {
         if !path.starts_with(b"/") {
             let shown = String::from_utf8_lossy(&path).into_owned();
             return Err(Wrong::new(word.column, format!("path '{shown}' is not absolute")));
+        }
+        if path.len() > PATH_LIMIT {
+            return Err(Wrong::new(word.column, "the path is too long"));
         }
         let path = simplify(&path);
         match path.strip_prefix(b"/var/run/") {

@@ -8,9 +8,9 @@ use super::{pattern, place};
 use crate::OsError;
 
 /// The most entries that all lines make together.
-const ENTRIES_LIMIT: usize = 1_000_000;
-/// The most bytes that all lines write together.
-const BYTES_LIMIT: usize = 256 << 20;
+const ENTRIES_LIMIT: usize = 100_000;
+/// The most bytes of contents and attributes that all lines write together.
+pub const BYTES_LIMIT: usize = 128 << 20;
 
 /// Why a line is not done.
 pub enum Failure {
@@ -129,7 +129,10 @@ impl<'a> Maker<'a> {
                 permissions::set(self.tree, at, &item.attributes, State::Old);
                 Ok(())
             }
-            _ => permissions::adjust(self.tree, at, &item.attributes.argument, item.more),
+            _ => {
+                permissions::adjust(self.tree, at, &item.attributes.argument, item.more)?;
+                self.take_xattrs(at)
+            }
         }
     }
 
@@ -183,6 +186,11 @@ impl<'a> Maker<'a> {
         Err(Failure::All(OsError::Limit { what: "bytes written by tmpfiles.d", limit }))
     }
 
+    fn take_xattrs(&mut self, at: &TreePath) -> Result<(), Failure> {
+        let size = |node: &Node| node.meta.xattrs.iter().map(|(n, v)| n.len() + v.len()).sum();
+        self.take_bytes(self.tree.get(at).map_or(0, size))
+    }
+
     /// Adds a node as a program does: with what its directory passes on.
     fn add(&mut self, at: &TreePath, kind: Kind, mode: u16) -> Result<(), Failure> {
         self.entries += 1;
@@ -209,7 +217,7 @@ impl<'a> Maker<'a> {
             }
         }
         self.tree.add(at.clone(), Node { meta, kind })?;
-        Ok(())
+        self.take_xattrs(at)
     }
 
     /// Where the line's object is, with the directories above it made. With `=`, what is
@@ -380,6 +388,6 @@ impl<'a> Maker<'a> {
         }
         let own = from.xattrs.into_iter().filter(|(name, _)| name.starts_with(b"user."));
         made.meta.xattrs.extend(own);
-        Ok(())
+        self.take_xattrs(at)
     }
 }

@@ -140,6 +140,7 @@ fn set_acl(node: &mut Node, wanted: &Acl, more: bool) -> Result<(), Failure> {
         let plain = wanted.access.iter().filter(|p| !p.if_executable).map(|p| p.entry);
         let masked = mask_of(&plain.collect::<Vec<_>>()).or_else(|| mask_of(&new));
         let bytes = acl::bytes(&merge(new, &old, &base, masked.filter(|_| !more)));
+        check_size(&bytes)?;
         let (mode, is_more) = acl::set_access(&bytes).ok_or_else(invalid)?;
         node.meta.mode = node.meta.mode & 0o7000 | mode as u16;
         match is_more {
@@ -153,10 +154,18 @@ fn set_acl(node: &mut Node, wanted: &Acl, more: bool) -> Result<(), Failure> {
         let old = old.filter(|_| more).unwrap_or_default();
         let masked = mask_of(&new).filter(|_| !more);
         let bytes = acl::bytes(&merge(new, &old, &base, masked));
+        check_size(&bytes)?;
         acl::parse(&bytes).ok_or_else(invalid)?;
         node.meta.xattrs.insert(acl::DEFAULT.to_vec(), bytes);
     }
     Ok(())
+}
+
+fn check_size(acl: &[u8]) -> Result<(), Failure> {
+    match acl.len() <= VALUE_LIMIT {
+        true => Ok(()),
+        false => Err(Failure::Line("the ACL has more entries than the kernel takes".into())),
+    }
 }
 
 /// The entries with `X` resolved.

@@ -205,8 +205,8 @@ mod tests {
     fn words_have_quotes_escapes_and_columns() {
         let (found, rest) = words(b"f  /a\\x20b 'c d'\"e\"  rest  of it", 3).unwrap();
         let found: Vec<_> = found.iter().map(|w| (&w.text[..], w.column)).collect();
-        assert_eq!(found, [(&b"f"[..], 1), (b"/a b", 4), (b"c de", 13)]);
-        assert_eq!((&rest.text[..], rest.column), (&b"rest  of it"[..], 23));
+        assert_eq!(found, [(&b"f"[..], 1), (b"/a b", 4), (b"c de", 12)]);
+        assert_eq!((&rest.text[..], rest.column), (&b"rest  of it"[..], 22));
         for (bad, column) in
             [(&b"f \"/a"[..], 3), (b"f /a\\q", 5), (b"f /\\x00", 4), (b"f /a\\", 5)]
         {
