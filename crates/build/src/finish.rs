@@ -14,6 +14,7 @@ use os::firstboot::{RootPassword, Settings};
 use os::os_release::Carrier;
 use os::preset::{self, Scope};
 use os::sysusers::{self, Declarations};
+use os::tmpfiles;
 use tree::{Meta, Mtime, Node, Tree, TreePath};
 
 use crate::error::BuildError;
@@ -84,6 +85,7 @@ pub fn configure(
     let mut warnings = declarations.warnings.clone();
     let applied = sysusers::apply(tree, &declarations, epoch)?;
     warnings.extend(applied.failures.into_iter().map(|f| format!("sysusers: {f}")));
+    warnings.extend(make_tmpfiles(tree, config, epoch)?);
     if tree.contains(&TreePath::literal("usr/lib/systemd/systemd")) {
         for (scope, kind) in [(Scope::System, "system"), (Scope::Global, "user")] {
             let units = unit_dir(tree, kind);
@@ -106,6 +108,23 @@ pub fn configure(
         boot::initrd::finish::make_initrd(tree)?;
     }
     Ok(warnings)
+}
+
+/// What tmpfiles.d declares, but what lies where something is mounted. As mkosi: a
+/// line that is wrong or cannot be done is said and does not end the build.
+fn make_tmpfiles(
+    tree: &mut Tree,
+    config: &Config,
+    epoch: Mtime,
+) -> Result<Vec<String>, BuildError> {
+    let options = tmpfiles::Options {
+        architecture: Some(config.distribution.architecture.as_str()),
+        exclude: &tmpfiles::HIDDEN,
+    };
+    let mut declarations = tmpfiles::Declarations::read(tree, &options)?;
+    let mut warnings = std::mem::take(&mut declarations.warnings);
+    warnings.extend(tmpfiles::apply(tree, &declarations, epoch)?);
+    Ok(warnings.into_iter().map(|w| format!("tmpfiles: {w}")).collect())
 }
 
 fn settings(config: &Config) -> Settings {
@@ -322,8 +341,17 @@ mod tests {
             let unit = TreePath::new(format!("usr/lib/systemd/{scope}/a.service")).unwrap();
             t.write(&unit, 0o644, *b"[Install]\nWantedBy=default.target\n").unwrap();
         }
+        let conf = b"d /var/lib/%o 0750 - svc\nd /run/x\nbroken\nL /file/x\nf /file\n";
+        t.write(&p("usr/lib/tmpfiles.d/a.conf"), 0o644, *conf).unwrap();
+        t.write(&p("usr/lib/sysusers.d/a.conf"), 0o644, *b"g svc 300\n").unwrap();
         let args = ["Locale=C.UTF-8", "Timezone=UTC", "RootPassword=secret"];
-        configure(&mut t, &config(&args), Mtime::secs(7)).unwrap();
+        let warnings = configure(&mut t, &config(&args), Mtime::secs(7)).unwrap();
+        assert_eq!(warnings.len(), 2, "{warnings:?}");
+        assert!(warnings[0].starts_with("tmpfiles: /usr/lib/tmpfiles.d/a.conf:3:1: "));
+        assert!(warnings[1].starts_with("tmpfiles: /usr/lib/tmpfiles.d/a.conf:4: "));
+        let made = &t.get(&p("var/lib/debian")).unwrap().meta;
+        assert_eq!((made.mode, made.gid, made.mtime), (0o750, 300, Mtime::secs(7)));
+        assert!(!t.contains(&p("run")));
         let link = |path| match &t.get(&p(path)).unwrap().kind {
             tree::Kind::Symlink(target) => String::from_utf8_lossy(target).into_owned(),
             other => panic!("{path} is {other:?}"),

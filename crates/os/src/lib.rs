@@ -3,7 +3,7 @@
 //! One module per subject: [`env_file`] (the assignments of os-release and
 //! locale.conf), [`os_release`], [`machine_id`], [`entry_token`], [`firstboot`]
 //! (what systemd-firstboot would set), [`accounts`] (passwd, group and their
-//! shadows), [`sysusers`], [`units`] and [`preset`].
+//! shadows), [`sysusers`], [`tmpfiles`], [`units`] and [`preset`].
 //!
 //! What it is not: boot loaders (see `boot`), disks (`disk`), rules about what
 //! is golden (`check`). Nothing here runs a program, reads the host, a clock or
@@ -19,6 +19,7 @@ pub mod machine_id;
 pub mod os_release;
 pub mod preset;
 pub mod sysusers;
+pub mod tmpfiles;
 pub mod units;
 
 mod dropin;
@@ -52,6 +53,14 @@ pub enum OsError {
         line: usize,
         /// What is wrong.
         message: String,
+    },
+    /// There is more of something than any image has.
+    #[error("too many {what} (the limit is {limit})")]
+    Limit {
+        /// Of what.
+        what: &'static str,
+        /// How many are allowed.
+        limit: usize,
     },
     /// A value cannot be what it is set to.
     #[error("{setting}={value}: {message}")]

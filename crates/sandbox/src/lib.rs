@@ -15,7 +15,6 @@
 //! Tree. Needs Linux 5.14. Interfaces: `namespaces(7)`, `user_namespaces(7)`,
 //! `seccomp_unotify(2)`, `mount_setattr(2)`, `capabilities(7)`.
 
-mod acl;
 mod command;
 mod confined;
 mod elf;
@@ -51,9 +50,9 @@ pub mod fuzzing {
 
     /// An ACL in its extended attribute.
     pub fn fuzz_acl(data: &[u8]) {
-        let _ = crate::acl::set_access(data);
-        let _ = crate::acl::with_mode(data, 0o750);
-        let _ = crate::acl::inherit(data, 0o640);
+        let _ = tree::acl::set_access(data);
+        let _ = tree::acl::with_mode(data, 0o750);
+        let _ = tree::acl::inherit(data, 0o640);
     }
 
     /// `/etc/subuid`.

@@ -12,6 +12,7 @@
 //! functions on `&mut Tree`; sinks ([`tar`], `boot::initrd`, writers in `fs`)
 //! iterate over it.
 
+pub mod acl;
 pub mod content;
 pub mod dir;
 mod path;

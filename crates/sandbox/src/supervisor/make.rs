@@ -12,11 +12,11 @@ use tree::Device;
 
 use super::tracee::Tracee;
 use super::{Worker, xattr};
-use crate::acl;
 use crate::ledger::{Identity, Special};
 use crate::seccomp::abi::Sys;
 use crate::seccomp::notify::{self, Reply};
 use crate::sys::{self, check, errno};
+use tree::acl;
 
 /// How a new inode differs from what the kernel would make.
 struct Heritage {

@@ -12,11 +12,11 @@ use std::os::fd::AsFd;
 use super::place::Place;
 use super::tracee::Tracee;
 use super::{Policy, Worker};
-use crate::acl;
 use crate::ledger::{Identity, Key};
 use crate::seccomp::abi::Sys;
 use crate::seccomp::notify::Reply;
 use crate::sys::{self, XATTR_MAX, check, errno};
+use tree::acl;
 
 /// The kernel's limit for a name, its NUL included.
 pub(super) const NAME_MAX: usize = 256;

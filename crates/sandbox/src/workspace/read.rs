@@ -14,7 +14,8 @@ use super::Workspace;
 use super::scan::{Found, scan};
 use crate::ledger::{Identity, Key, Override};
 use crate::supervisor::in_ledger;
-use crate::{ContentSink, Error, acl, confined, sys};
+use crate::{ContentSink, Error, confined, sys};
+use tree::acl;
 
 pub(super) fn read_back(
     workspace: &mut Workspace,

@@ -1,32 +1,45 @@
-//! POSIX ACLs as extended attributes, where the kernel cannot store them because the
-//! ids in them are not mapped.
+//! POSIX ACLs as the extended attributes that the kernel hands out: read, written, and
+//! kept in line with the permission bits.
 //!
-//! An access ACL and the permission bits are two views of one thing; the bits are in
-//! the file system, so an ACL of the ledger is brought in line with them when it is read.
-//! Format: `linux/posix_acl_xattr.h`; rules: `acl(5)`.
+//! An access ACL and the permission bits are two views of one thing: whoever changes one
+//! changes the other ([`set_access`], [`with_mode`]). Format: `linux/posix_acl_xattr.h`;
+//! rules: `acl(5)`. What it is not: the text form, and names of users.
 
 /// The attribute that limits access to the file itself.
-pub(crate) const ACCESS: &[u8] = b"system.posix_acl_access";
+pub const ACCESS: &[u8] = b"system.posix_acl_access";
 /// The attribute of a directory that new files in it inherit.
-pub(crate) const DEFAULT: &[u8] = b"system.posix_acl_default";
+pub const DEFAULT: &[u8] = b"system.posix_acl_default";
 
 const VERSION: u32 = 2;
-const USER_OBJ: u16 = 0x01;
-const USER: u16 = 0x02;
-const GROUP_OBJ: u16 = 0x04;
-const GROUP: u16 = 0x08;
-const MASK: u16 = 0x10;
-const OTHER: u16 = 0x20;
+/// The owner.
+pub const USER_OBJ: u16 = 0x01;
+/// A named user.
+pub const USER: u16 = 0x02;
+/// The owning group.
+pub const GROUP_OBJ: u16 = 0x04;
+/// A named group.
+pub const GROUP: u16 = 0x08;
+/// What named users and all groups may have at most.
+pub const MASK: u16 = 0x10;
+/// Everybody else.
+pub const OTHER: u16 = 0x20;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Entry {
-    tag: u16,
-    perm: u16,
-    id: u32,
+/// The id of an entry that names nobody.
+pub const NO_ID: u32 = u32::MAX;
+
+/// One entry; their order in an ACL is that of tag and id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Entry {
+    /// Whom it is about.
+    pub tag: u16,
+    /// Which user or group; [`NO_ID`] where the tag says it all.
+    pub id: u32,
+    /// Read 4, write 2, execute 1.
+    pub perm: u16,
 }
 
-/// `None` if the bytes are no valid ACL.
-fn parse(bytes: &[u8]) -> Option<Vec<Entry>> {
+/// The entries; `None` if the bytes are no valid ACL.
+pub fn parse(bytes: &[u8]) -> Option<Vec<Entry>> {
     let (version, entries) = bytes.split_first_chunk::<4>()?;
     if u32::from_le_bytes(*version) != VERSION || entries.len() % 8 != 0 {
         return None;
@@ -55,7 +68,8 @@ fn valid(entries: &[Entry]) -> bool {
         && (!named || count(MASK) == 1)
 }
 
-fn bytes(entries: &[Entry]) -> Vec<u8> {
+/// The attribute's value. The entries must be in order.
+pub fn bytes(entries: &[Entry]) -> Vec<u8> {
     let mut out = VERSION.to_le_bytes().to_vec();
     for e in entries {
         out.extend_from_slice(&e.tag.to_le_bytes());
@@ -70,25 +84,26 @@ fn group_class(entries: &[Entry]) -> u16 {
     if entries.iter().any(|e| e.tag == MASK) { MASK } else { GROUP_OBJ }
 }
 
-fn mode_of(entries: &[Entry]) -> u32 {
+/// The permission bits that an access ACL stands for.
+pub fn mode_of(entries: &[Entry]) -> u32 {
     let perm = |tag: u16| entries.iter().find(|e| e.tag == tag).map_or(0, |e| u32::from(e.perm));
     perm(USER_OBJ) << 6 | perm(group_class(entries)) << 3 | perm(OTHER)
 }
 
 /// What setting an access ACL means: the new permission bits, and the ACL if it says
 /// more than those. `None` if it is not valid.
-pub(crate) fn set_access(acl: &[u8]) -> Option<(u32, bool)> {
+pub fn set_access(acl: &[u8]) -> Option<(u32, bool)> {
     let entries = parse(acl)?;
     Some((mode_of(&entries), entries.len() > 3))
 }
 
 /// Whether the bytes are a valid ACL.
-pub(crate) fn is_valid(acl: &[u8]) -> bool {
+pub fn is_valid(acl: &[u8]) -> bool {
     parse(acl).is_some()
 }
 
 /// A recorded access ACL with the permission bits that the file has now.
-pub(crate) fn with_mode(acl: &[u8], mode: u32) -> Vec<u8> {
+pub fn with_mode(acl: &[u8], mode: u32) -> Vec<u8> {
     let Some(mut entries) = parse(acl) else { return acl.to_vec() };
     let class = group_class(&entries);
     for e in &mut entries {
@@ -104,7 +119,7 @@ pub(crate) fn with_mode(acl: &[u8], mode: u32) -> Vec<u8> {
 
 /// What a new file with the wanted bits inherits from its directory's default ACL:
 /// an access ACL, if the bits do not say it all, and its permission bits.
-pub(crate) fn inherit(default: &[u8], mode: u32) -> Option<(Option<Vec<u8>>, u32)> {
+pub fn inherit(default: &[u8], mode: u32) -> Option<(Option<Vec<u8>>, u32)> {
     let entries = parse(default)?;
     let bits = mode & mode_of(&entries);
     let access = with_mode(default, bits);
