@@ -23,32 +23,17 @@ const SUM: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b
 
 fn main() -> Result<()> {
     texts()?;
-    tmpfiles()?;
     trees()?;
     packages()?;
     disks()?;
-    programs()
+    programs()?;
+    tmpfiles()
 }
 
 fn put(target: &str, name: &str, bytes: impl AsRef<[u8]>) -> Result<()> {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/seeds").join(target);
     std::fs::create_dir_all(&dir)?;
     Ok(std::fs::write(dir.join(name), bytes)?)
-}
-
-/// Every type of line and modifier, accounts, and something to work on.
-fn tmpfiles() -> Result<()> {
-    let lines = "d /a 0755 alice adm 10d\nD! /b 1777\ne /a* :0700\nq /c\nf+ /a/f ~0640 - - - x%o\\x41\n\
-        w+ /a/f - - - - more\nL+ /l - - - - ../a\nL? /m - - - - /a\np /p\nc /n - - - - 1:3\n\
-        b= /s 0660 - 6 - 8:0\nC+ /copy - - - - /a\nx /b/keep\nX /b/only\nr! /{x,y}*.lock\n\
-        R /.#[!a-z]*\nZ /copy ~2750 - adm\nz- /p 0600\nt /a/f - - - - user.a=b \"user.c=d e\"\n\
-        a+ /a - - - - d:group:adm:r-x,user:alice:rwX,mask::r\nA /copy - - - - g:adm:rX\n\
-        h /a - - - - +C\nf~ /z - - - - aGk=\nf^ /cred - - - - login.motd\n\"d\" \"/sp\\x20ace\"\n";
-    let files = format!(
-        "etc/passwd\nroot:x:0:0::/:\nalice:x:1000:1000::/:\n\0etc/group\nadm:x:4:\n\0\
-         etc/os-release\nID=debian\n\0b/keep/x\n\0x1.lock\n\0usr/lib/tmpfiles.d/a.conf\n{lines}"
-    );
-    put("os_tmpfiles", "all", files)
 }
 
 fn texts() -> Result<()> {
@@ -365,4 +350,19 @@ fn module() -> Vec<u8> {
     section(1, 1, 64, info.len());
     section(10, 3, 64 + info.len(), names.len());
     elf
+}
+
+/// Every type of line and modifier, accounts, and something to work on.
+fn tmpfiles() -> Result<()> {
+    let lines = "d /a 0755 alice adm 10d\nD! /b 1777\ne /a* :0700\nq /c\nf+ /a/f ~0640 - - - x%o\\x41\n\
+        w+ /a/f - - - - more\nL+ /l - - - - ../a\nL? /m - - - - /a\np /p\nc /n - - - - 1:3\n\
+        b= /s 0660 - 6 - 8:0\nC+ /copy - - - - /a\nx /b/keep\nX /b/only\nr! /{x,y}*.lock\n\
+        R /.#[!a-z]*\nZ /copy ~2750 - adm\nz- /p 0600\nt /a/f - - - - user.a=b \"user.c=d e\"\n\
+        a+ /a - - - - d:group:adm:r-x,user:alice:rwX,mask::r\nA /copy - - - - g:adm:rX\n\
+        h /a - - - - +C\nf~ /z - - - - aGk=\nf^ /cred - - - - login.motd\n\"d\" \"/sp\\x20ace\"\n";
+    let files = format!(
+        "etc/passwd\nroot:x:0:0::/:\nalice:x:1000:1000::/:\n\0etc/group\nadm:x:4:\n\0\
+         etc/os-release\nID=debian\n\0b/keep/x\n\0x1.lock\n\0usr/lib/tmpfiles.d/a.conf\n{lines}"
+    );
+    put("os_tmpfiles", "all", files)
 }
