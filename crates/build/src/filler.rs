@@ -8,6 +8,7 @@
 //! large that file is, nobody knows before: so the one that was made to be measured
 //! (`Minimize=`) is kept and used.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Seek, SeekFrom};
@@ -25,7 +26,8 @@ use fs::fat::{self, FatOptions};
 use fs::squashfs::{self, SquashfsOptions};
 use fs::swap::{self, SwapOptions};
 use fs::tools::ToolRunner;
-use tree::Tree;
+use report::Reporter;
+use tree::{Tree, TreePath};
 
 use crate::error::BuildError;
 
@@ -75,6 +77,7 @@ fn level(d: &Definition) -> Result<Option<u32>, String> {
 
 /// Makes the file systems of a disk.
 pub struct Filler<'a> {
+    reporter: &'a dyn Reporter,
     epoch: i64,
     tools: Option<&'a dyn ToolRunner>,
     /// A directory for what tools make.
@@ -101,8 +104,13 @@ struct Name<'a> {
 
 impl<'a> Filler<'a> {
     /// `tools` are needed if a definition says so ([`crate::tools::tool_of`]).
-    pub fn new(epoch: i64, tools: Option<&'a dyn ToolRunner>, scratch: PathBuf) -> Filler<'a> {
-        Filler { epoch, tools, scratch, made: Mutex::default() }
+    pub fn new(
+        reporter: &'a dyn Reporter,
+        epoch: i64,
+        tools: Option<&'a dyn ToolRunner>,
+        scratch: PathBuf,
+    ) -> Filler<'a> {
+        Filler { reporter, epoch, tools, scratch, made: Mutex::default() }
     }
 
     fn ext4(&self, name: Name<'_>, size: u64) -> Ext4Options {
@@ -149,13 +157,40 @@ impl<'a> Filler<'a> {
                     erofs::Compression { algorithm: algorithm.clone(), level: level(d)? };
                 erofs::compress(tree, &self.erofs(name), &compression, tools, &path)?;
             }
-            _ => squashfs::write(tree, &self.squashfs(d)?, tools, &path)?,
+            _ => {
+                let (tree, warning) = without_acls(tree);
+                warning.into_iter().for_each(|text| self.reporter.warn(text));
+                squashfs::write(&tree, &self.squashfs(d)?, tools, &path)?;
+            }
         }
         let len = std::fs::metadata(&path)?.len();
         let new = Made { label: name.label.to_owned(), uuid: name.uuid, path, len };
         made.insert(d.name.clone(), new.clone());
         Ok(new)
     }
+}
+
+/// What squashfs can keep of a tree, and what it is said not to: mksquashfs leaves POSIX
+/// ACLs out as well.
+fn without_acls(tree: &Tree) -> (Cow<'_, Tree>, Option<String>) {
+    let is_acl = |name: &[u8]| name.starts_with(b"system.posix_acl_");
+    let with: Vec<TreePath> = tree
+        .iter()
+        .filter(|(_, _, node)| node.meta.xattrs.keys().any(|name| is_acl(name)))
+        .map(|(path, ..)| path.clone())
+        .collect();
+    let Some(first) = with.first() else { return (Cow::Borrowed(tree), None) };
+    let more = match with.len() {
+        1 => String::new(),
+        n => format!(" and {} more", n - 1),
+    };
+    let warning = format!("squashfs keeps no POSIX ACLs: those of {first}{more} are left out");
+    let mut tree = tree.clone();
+    for path in &with {
+        let meta = &mut tree.get_mut(path).expect("just listed").meta;
+        meta.xattrs.retain(|name, _| !is_acl(name));
+    }
+    (Cow::Owned(tree), Some(warning))
 }
 
 /// Whether mkgold writes it uncompressed itself.
@@ -261,6 +296,33 @@ mod tests {
         assert_eq!(fat_label("a long label+x"), "A LONG LABE");
         assert_eq!(fat_label("ä/b"), "__B");
         assert_eq!(cut("äää", 5), "ää");
+    }
+
+    #[test]
+    fn squashfs_goes_without_acls_and_it_is_said() {
+        let p = TreePath::literal;
+        let mut tree = Tree::new();
+        for path in ["var/log/journal/x", "etc/y", "etc/z"] {
+            tree.write(&p(path), 0o644, *b"x").unwrap();
+        }
+        assert!(matches!(without_acls(&tree), (Cow::Borrowed(_), None)));
+        for (path, name) in [
+            ("var/log/journal", &b"system.posix_acl_default"[..]),
+            ("var/log/journal", b"user.kept"),
+            ("etc/y", b"system.posix_acl_access"),
+        ] {
+            let meta = &mut tree.get_mut(&p(path)).unwrap().meta;
+            meta.xattrs.insert(name.to_vec(), vec![2, 0, 0, 0]);
+        }
+        let (kept, warning) = without_acls(&tree);
+        assert_eq!(
+            warning.unwrap(),
+            "squashfs keeps no POSIX ACLs: those of /etc/y and 1 more are left out"
+        );
+        let names = |path| kept.get(&p(path)).unwrap().meta.xattrs.keys().cloned().collect();
+        let (journal, y): (Vec<_>, Vec<_>) = (names("var/log/journal"), names("etc/y"));
+        assert_eq!(journal, [b"user.kept".to_vec()]);
+        assert!(y.is_empty());
     }
 
     #[test]

@@ -153,7 +153,7 @@ impl Disk<'_> {
         let epoch = Some(context.epoch.secs);
         let tools = self.tools.map(|runner| runner as &dyn ToolRunner);
         let scratch = context.workdir("filesystems");
-        let filler = Filler::new(context.epoch.secs, tools, scratch.clone());
+        let filler = Filler::new(context.reporter, context.epoch.secs, tools, scratch.clone());
         let mut request = Request {
             definitions: &definitions,
             content: Default::default(),
