@@ -302,6 +302,7 @@ mod tests {
         let Some(Kind::File(content)) = second.kind(&second.entries()[0]) else { panic!() };
         assert_eq!(content.read(10).unwrap(), b"abc");
         // A pack that was cut counts as gone, for who has it not open.
+        shelf.store.whole().unwrap();
         drop((first, second, content));
         let path = shelf.store.path(PACK, &key);
         std::fs::OpenOptions::new().write(true).open(path).unwrap().set_len(100).unwrap();

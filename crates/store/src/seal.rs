@@ -132,9 +132,12 @@ impl Store {
     /// Whether the object holds what was sealed; if not, it is removed.
     fn is_whole(&self, opened: &Opened) -> Result<bool, StoreError> {
         let Opened { kind, key, blob, len, crc } = opened;
-        let found = blob.with_file(|file| checksum(file, *len));
-        if found.map_err(StoreError::io("read", blob.path()))? == *crc {
-            return Ok(true);
+        match blob.with_file(|file| checksum(file, *len)) {
+            Ok(found) if found == *crc => return Ok(true),
+            Ok(_) => {}
+            // Cut since it was opened.
+            Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => {}
+            Err(e) => return Err(StoreError::io("read", blob.path())(e)),
         }
         lock(&self.inner.seals.open).remove(&(*kind, *key));
         let file = blob.with_file(File::try_clone).map_err(StoreError::io("open", blob.path()))?;
