@@ -122,7 +122,11 @@ pub(crate) fn same_file(a: &fs::Metadata, b: &fs::Metadata) -> bool {
 /// now is somebody else's, or tried again.
 fn remove_abandoned(parent: &Path) {
     for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
-        remove_if_abandoned(&entry.path());
+        // Only what is called as a build calls it, by its process.
+        let name = entry.file_name();
+        if name.as_encoded_bytes().iter().all(|byte| byte.is_ascii_digit() || *byte == b'-') {
+            remove_if_abandoned(&entry.path());
+        }
     }
 }
 
@@ -166,7 +170,7 @@ mod tests {
 
     fn work_dir(cache: &Path) -> WorkDir {
         fs::create_dir_all(cache.join("work")).unwrap();
-        let (disk, lock) = create_locked(&cache.join("work"), "me").unwrap();
+        let (disk, lock) = create_locked(&cache.join("work"), "7").unwrap();
         WorkDir { disk, memory: None, _lock: lock }
     }
 
@@ -175,10 +179,13 @@ mod tests {
         let cache = tempfile::tempdir().unwrap();
         let dead = cache.path().join("work/1234567/image/root");
         fs::create_dir_all(&dead).unwrap();
+        let foreign = cache.path().join("work/notes");
+        fs::create_dir(&foreign).unwrap();
         let living = work_dir(cache.path());
         fs::create_dir(living.on_disk("x")).unwrap();
         remove_abandoned(&cache.path().join("work"));
         assert!(!cache.path().join("work/1234567").exists());
+        assert!(foreign.exists(), "no build made it");
         assert!(living.on_disk("x").exists(), "its process lives");
         let disk = living.disk.clone();
         drop(living);
@@ -193,7 +200,7 @@ mod tests {
                 scope.spawn(|| {
                     for _ in 0..100 {
                         remove_abandoned(parent.path());
-                        let (dir, lock) = create_locked(parent.path(), "me").unwrap();
+                        let (dir, lock) = create_locked(parent.path(), "7").unwrap();
                         fs::create_dir(dir.join("root")).unwrap();
                         remove_abandoned(parent.path());
                         assert!(dir.join("root").exists(), "it is locked");

@@ -8,7 +8,7 @@
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use crate::{Key, Store, StoreError};
@@ -65,7 +65,8 @@ impl Store {
     /// Removes temporary files whose writer is gone. Safe while others build.
     pub fn remove_abandoned(&self) -> Result<Collected, StoreError> {
         let mut collected = Collected::default();
-        for path in entries(&self.root().join(crate::TMP))? {
+        for path in entries(&self.root().join(crate::TMP))?.into_iter().filter(|p| is_temporary(p))
+        {
             remove_unlocked(&path, &mut collected)?;
         }
         Ok(collected)
@@ -102,7 +103,9 @@ impl Store {
                     }
                     continue;
                 }
-                for object in entries(&entry)?.iter().filter(|o| unused_for(o, age, now)) {
+                let objects = entries(&entry)?;
+                let old = |object: &&PathBuf| is_object(object) && unused_for(object, age, now);
+                for object in objects.iter().filter(old) {
                     match partial {
                         true => remove_unlocked(object, &mut collected)?,
                         false => remove(object, &mut collected)?,
@@ -118,6 +121,24 @@ impl Store {
 fn is_key(path: &Path) -> bool {
     let name = path.file_name().and_then(|name| name.to_str());
     name.is_some_and(|name| Key::from_hex(name).is_some())
+}
+
+/// Whether a path is that of an object or a download, and nothing that somebody else keeps
+/// in the same directory: `aa/aa…`, 64 hexadecimal digits; a download has its kind before it.
+fn is_object(path: &Path) -> bool {
+    let shard = path.parent().and_then(Path::file_name).and_then(|name| name.to_str());
+    let name = path.file_name().and_then(|name| name.to_str());
+    let (Some(shard), Some(name)) = (shard, name) else { return false };
+    let key = name.rsplit('.').next().unwrap_or_default();
+    shard.len() == 2 && key.starts_with(shard) && Key::from_hex(key).is_some()
+}
+
+/// Whether a name is one that [`Store::create`] gives: `kind.process.number`.
+fn is_temporary(path: &Path) -> bool {
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let parts: Vec<&str> = name.split('.').collect();
+    let number = |text: &&str| text.bytes().all(|b| b.is_ascii_digit()) && !text.is_empty();
+    matches!(parts.as_slice(), [kind, rest @ ..] if !kind.is_empty() && rest.len() == 2 && rest.iter().all(number))
 }
 
 /// Removes a file unless a living process has it.
@@ -148,7 +169,7 @@ pub(crate) fn is_current(file: &File, path: &Path) -> bool {
     (ours.dev(), ours.ino()) == (there.dev(), there.ino())
 }
 
-fn entries(dir: &Path) -> Result<Vec<std::path::PathBuf>, StoreError> {
+fn entries(dir: &Path) -> Result<Vec<PathBuf>, StoreError> {
     let mut paths: Vec<_> = match fs::read_dir(dir) {
         Ok(entries) => entries.filter_map(Result::ok).map(|e| e.path()).collect(),
         Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
@@ -201,6 +222,33 @@ mod tests {
         assert!(store.get("pack", &Key::of(b"a")).unwrap().is_none());
     }
 
+    #[test]
+    fn what_somebody_else_keeps_there_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let key = Key::of(b"a");
+        store.put("pack", &key, b"12345").unwrap();
+        let hex = key.to_string();
+        let others = [
+            "debian~trixie/usr/passwd".to_owned(),
+            "tmp/notes.txt".into(),
+            "tmp/a.b.1".into(),
+            format!("pack/xx/{hex}"),
+            format!("pack/{}/{}", &hex[..2], &hex[..63]),
+            "file".into(),
+        ];
+        for name in &others {
+            let path = dir.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(&path, b"x").unwrap();
+            age(&path);
+        }
+        age(&store.path("pack", &key));
+        let collected = store.collect(Duration::from_secs(1), SystemTime::now()).unwrap();
+        assert_eq!(collected.files, 1, "the object alone");
+        others.iter().for_each(|name| assert!(dir.path().join(name).exists(), "{name}"));
+    }
+
     /// Makes a file as old as can be.
     fn age(path: &Path) {
         let file = File::options().append(true).open(path).unwrap();
@@ -218,14 +266,16 @@ mod tests {
         }
         store.put("seen-releases", &keys[0], b"x").unwrap();
         age(&store.path("seen-releases", &keys[0]));
-        let partial = |name: &str| dir.path().join("partial/aa").join(name);
-        fs::create_dir_all(partial("")).unwrap();
-        for name in ["left", "held"] {
-            fs::write(partial(name), b"x").unwrap();
-            age(&partial(name));
-        }
-        let held = File::open(partial("held")).unwrap();
-        held.lock().unwrap();
+        let [left, held] = [&keys[0], &keys[1]].map(|key| {
+            let hex = key.to_string();
+            let path = dir.path().join("partial").join(&hex[..2]).join(format!("debs.{hex}"));
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(&path, b"x").unwrap();
+            age(&path);
+            path
+        });
+        let lock = File::open(&held).unwrap();
+        lock.lock().unwrap();
         // Another process uses all but one of them.
         let other = Store::open(dir.path()).unwrap();
         other.read("pack", &keys[0]).unwrap().unwrap();
@@ -236,7 +286,7 @@ mod tests {
         assert_eq!(store.collect(month, SystemTime::now()).unwrap().files, 2);
         let there = keys.map(|key| store.path("pack", &key).exists());
         assert_eq!(there, [true, true, true, true, false]);
-        assert!(partial("held").exists() && !partial("left").exists());
+        assert!(held.exists() && !left.exists());
         assert!(store.path("seen-releases", &keys[0]).exists());
     }
 
