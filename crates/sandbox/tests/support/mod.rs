@@ -165,8 +165,11 @@ pub fn role_command(role: &str, who: As, mode: Option<Mode>, dir: &Path) -> std:
     // Where the build directory cannot be entered by other users, a copy can.
     let program = dir.join("program");
     if !program.exists() {
-        fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
-        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        // By another process: a descriptor of this one that writes would get into whatever
+        // other tests start at the same time, and the copy could not be run ("busy").
+        let mut copy = std::process::Command::new("install");
+        copy.args(["-m", "755"]).arg(std::env::current_exe().unwrap()).arg(&program);
+        assert!(copy.status().unwrap().success());
     }
     let mut command = std::process::Command::new(program);
     command.env_clear().env(ROLE, role).env("PATH", "/usr/bin:/bin");
