@@ -71,7 +71,9 @@ fn descendants() -> Vec<(u32, String)> {
         let Some((head, tail)) = stat.rsplit_once(") ") else { continue };
         let mut fields = tail.split(' ');
         let (state, parent) = (fields.next().unwrap(), fields.next().unwrap());
-        if state != "Z" && state != "X" {
+        // The first thread may have ended before the others, which have its files open.
+        let threads = fs::read_dir(entry.path().join("task")).map_or(0, Iterator::count);
+        if !matches!(state, "Z" | "X") || threads > 1 {
             parents.insert(pid, (parent.parse::<u32>().unwrap(), head.to_owned()));
         }
     }
