@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -36,15 +35,6 @@ impl Field<'_> {
     fn start(&self) -> Child {
         let mut build = self.command();
         build.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let heed = || {
-            for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
-                // SAFETY: numbers only. A shell's background jobs have some of them ignored.
-                unsafe { libc::signal(signal, libc::SIG_DFL) };
-            }
-            Ok(())
-        };
-        // SAFETY: the closure makes system calls only.
-        unsafe { build.pre_exec(heed) };
         build.spawn().expect("mkgold starts")
     }
 
