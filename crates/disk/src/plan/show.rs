@@ -108,15 +108,15 @@ impl Plan {
             (u128::from(at) * cells as u128 / total) as usize
         };
         let glyphs = if style.utf8 {
-            ["▒", "░", "│", "├─", "└─"]
+            ["▒", "░", "│ ", "├─", "└─"]
         } else {
-            ["X", "-", "|", "|-", "`-"]
+            ["X", "-", "| ", "|-", "`-"]
         };
         let mut used = vec![false; cells];
         let mut starts = Vec::new();
         for p in &self.partitions {
             let from = cell(p.offset.0).min(cells.saturating_sub(1));
-            let to = cell(p.offset.0.saturating_add(p.size.0)).clamp(from + 1, cells.max(from + 1));
+            let to = cell(p.offset.0.saturating_add(p.size.0)).min(cells);
             used.iter_mut().take(to).skip(from).for_each(|c| *c = true);
             starts.push(from);
         }
