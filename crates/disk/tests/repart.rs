@@ -153,7 +153,8 @@ fn the_policy_decides_about_disks_with_and_without_tables() {
     let all = [Empty::Refuse, Empty::Allow, Empty::Require, Empty::Force];
     // For each kind of disk: which policies leave it alone, and how many partitions there
     // are where it is not.
-    let cases: [(&str, &dyn Fn() -> File, &[Empty], [usize; 4]); 4] = [
+    type Case<'a> = (&'a str, &'a dyn Fn() -> File, &'a [Empty], [usize; 4]);
+    let cases: [Case<'_>; 4] = [
         ("blank", &|| blank(32 * MIB), &refuse[..1], [0, 1, 1, 1]),
         ("table", &used, &refuse[2..], [3, 3, 0, 1]),
         ("mbr", &mbr, &refuse, [0, 0, 0, 1]),
