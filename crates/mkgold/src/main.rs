@@ -20,9 +20,14 @@ use arguments::Arguments;
 fn main() -> ExitCode {
     let mut words = std::env::args_os();
     let called = words.next().unwrap_or_default();
-    if Path::new(&called).file_name().is_some_and(|name| name == verbs::repart::NAME) {
+    let called = Path::new(&called).file_name().unwrap_or_default().to_string_lossy().into_owned();
+    if called == verbs::repart::NAME {
         let words: Vec<_> = words.collect();
         return ExitCode::from(verbs::repart::run(verbs::repart::NAME, &words));
+    }
+    if let Some(tool) = verbs::toolbox::by_name(&called) {
+        let words: Vec<_> = words.collect();
+        return ExitCode::from(tool.run(&called, &words));
     }
     let arguments = Arguments::parse();
     match verbs::run(&arguments) {

@@ -123,14 +123,13 @@ pub fn apply(tree: &mut Tree, options: &Options, facts: &Facts) -> Result<Vec<St
 }
 
 fn check(tree: &Tree, options: &Options) -> Result<()> {
-    let refuse = |option, value: &Option<String>, message, is_valid: &dyn Fn(&str) -> bool| {
-        match value {
+    let refuse =
+        |option, value: &Option<String>, message, is_valid: &dyn Fn(&str) -> bool| match value {
             Some(value) if !is_valid(value) => {
                 Err(FirstbootError::Value { option, value: value.clone(), message })
             }
             _ => Ok(()),
-        }
-    };
+        };
     let name = "not the name of a locale";
     refuse("--locale", &options.locale, name, &is_safe_name)?;
     refuse("--locale-messages", &options.locale_messages, name, &is_safe_name)?;
@@ -214,14 +213,14 @@ fn is_tag(tag: &str) -> bool {
         && !name.ends_with(['-', '.'])
 }
 
-/// Whether it is there and can be run.
+/// Whether it is there.
 fn is_shell(tree: &Tree, shell: &str) -> bool {
     let is_normal = !shell.split('/').skip(1).any(|part| matches!(part, "" | "." | ".."));
     let bad = |c: char| c.is_ascii_control() || c == ':';
     let Some(node) = TreePath::new(shell).ok().and_then(|path| tree.lookup(&path)) else {
         return false;
     };
-    shell.starts_with('/') && is_normal && !shell.contains(bad) && node.meta.mode & 0o111 != 0
+    shell.starts_with('/') && is_normal && !shell.contains(bad) && !node.is_dir()
 }
 
 struct Step<'a> {
@@ -251,6 +250,8 @@ impl Step<'_> {
     fn place(&mut self, name: &str, what: &str) -> Result<Option<TreePath>> {
         let path = TreePath::new(format!("etc/{name}")).expect("a path");
         let path = self.tree.resolve_parent(&path).map_err(TreeError::from)?;
+        // The original does so, whether or not it writes anything.
+        self.tree.make_dirs(&path.parent().expect("a file in /etc"))?;
         if self.tree.contains(&path) && !self.options.force {
             self.notes.push(format!("{path} is there, so {what} stays (--force changes it)"));
             return Ok(None);
@@ -365,12 +366,13 @@ impl Step<'_> {
     fn hostname(&mut self) -> Result<()> {
         let Some(path) = self.place("hostname", "the host name")? else { return Ok(()) };
         let asked = self.options.hostname.clone();
-        let Some(name) =
-            asked.or_else(|| self.valid_credential("firstboot.hostname", is_hostname))
+        let Some(name) = asked.or_else(|| self.valid_credential("firstboot.hostname", is_hostname))
         else {
             return Ok(());
         };
         let name = name.strip_suffix('.').unwrap_or(&name);
+        // The only file whose links are followed.
+        let path = self.tree.resolve(&path).map_err(TreeError::from)?;
         self.write(path, format!("{name}\n").into_bytes())
     }
 
@@ -452,19 +454,18 @@ impl Step<'_> {
         })
     }
 
-    fn root_shell(&self) -> Result<Option<String>> {
+    fn root_shell(&mut self) -> Result<Option<String>> {
         let asked = self.options.root_shell.clone();
         if let Some(shell) = asked.or_else(|| self.options.copied.root_shell.clone()) {
             return Ok(Some(shell));
         }
-        match self.credential("passwd.shell.root") {
-            Some(value) if !is_shell(self.tree, &value) => Err(FirstbootError::Value {
-                option: "credential passwd.shell.root",
-                value,
-                message: "not a shell in the image",
-            }),
-            shell => Ok(shell),
+        let Some(shell) = self.credential("passwd.shell.root") else { return Ok(None) };
+        if !is_shell(self.tree, &shell) {
+            let note = format!("credential passwd.shell.root: there is no '{shell}', ignored");
+            self.notes.push(note);
+            return Ok(None);
         }
+        Ok(Some(shell))
     }
 
     fn write_root(&mut self, password: Option<String>, shell: Option<String>) -> Result<()> {

@@ -4,6 +4,7 @@
 //! below file descriptors with `openat2(RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS)`, so that
 //! nothing outside is touched even if somebody swaps a directory for a link meanwhile.
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -13,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{self, AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Uid, XattrFlags};
 use tree::dir::{DirError, Options, Owners};
-use tree::{Content, Device, Meta, Tree, TreePath};
+use tree::{Blob, Content, Device, Meta, Part, Segment, Tree, TreePath};
 
 use crate::change::{Change, Made, Plan};
 
@@ -71,6 +72,7 @@ impl Root {
 
     /// Carries the plan out. What was written before an error stays, each file whole.
     pub fn apply(&self, plan: &Plan) -> Result<(), RootError> {
+        let plan = &self.pinned(plan)?;
         for change in &plan.0 {
             self.change(change)?;
         }
@@ -87,12 +89,39 @@ impl Root {
         fs::syncfs(&self.fd).map_err(|e| self.error("write to the disk", &TreePath::root(), e))
     }
 
+    /// The plan, with the files open that it reads from and replaces or removes.
+    fn pinned(&self, plan: &Plan) -> Result<Plan, RootError> {
+        let host = |path: &TreePath| path.below(&self.path);
+        let gone: BTreeSet<PathBuf> = plan
+            .0
+            .iter()
+            .filter_map(|change| match change {
+                Change::Remove { path, .. } | Change::Make { path, replaces: true, .. } => {
+                    Some(host(path))
+                }
+                _ => None,
+            })
+            .collect();
+        let mut plan = plan.clone();
+        for change in &mut plan.0 {
+            if let Change::Make { path, what: Made::File { content, .. }, .. } = change {
+                *content = pin(content, &gone).map_err(|source| RootError::Io {
+                    operation: "read what becomes",
+                    path: host(path),
+                    source,
+                })?;
+            }
+        }
+        Ok(plan)
+    }
+
     fn change(&self, change: &Change) -> Result<(), RootError> {
         match change {
             Change::Remove { path, directory } => {
                 let parent = self.parent(path)?;
                 let flags = if *directory { AtFlags::REMOVEDIR } else { AtFlags::empty() };
-                fs::unlinkat(&parent, file_name(path), flags).map_err(|e| self.error("remove", path, e))
+                fs::unlinkat(&parent, file_name(path), flags)
+                    .map_err(|e| self.error("remove", path, e))
             }
             Change::Adjust { .. } => Ok(()),
             Change::Link { path, to } => self.replace(path, |parent, name| {
@@ -118,8 +147,10 @@ impl Root {
     }
 
     fn open_beneath(&self, path: &TreePath, flags: OFlags) -> Result<OwnedFd, RootError> {
-        let relative = if path.is_root() { OsStr::new(".") } else { OsStr::from_bytes(path.as_bytes()) };
-        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+        let relative =
+            if path.is_root() { OsStr::new(".") } else { OsStr::from_bytes(path.as_bytes()) };
+        let resolve =
+            ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
         let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         fs::openat2(&self.fd, relative, flags, Mode::empty(), resolve)
             .map_err(|e| self.error("open", path, e))
@@ -145,7 +176,11 @@ impl Root {
     }
 
     /// A name in the same directory that nothing has.
-    fn unused_name(&self, parent: &OwnedFd, path: &TreePath) -> Result<std::ffi::OsString, RootError> {
+    fn unused_name(
+        &self,
+        parent: &OwnedFd,
+        path: &TreePath,
+    ) -> Result<std::ffi::OsString, RootError> {
         let process = rustix::process::getpid().as_raw_nonzero();
         for n in 0..1000 {
             let name = std::ffi::OsString::from(format!(".#mkgold-{process}-{n}"));
@@ -175,7 +210,8 @@ impl Root {
             Made::File { content, .. } => {
                 let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
                 let flags = flags | OFlags::CLOEXEC;
-                let fd = fs::openat(parent, name, flags, Mode::RUSR | Mode::WUSR).map_err(failed)?;
+                let fd =
+                    fs::openat(parent, name, flags, Mode::RUSR | Mode::WUSR).map_err(failed)?;
                 let mut file = File::from(fd);
                 copy(content, &mut file).map_err(|source| RootError::Io {
                     operation: "write",
@@ -247,7 +283,12 @@ impl Root {
     }
 
     /// The owner first: changing it clears set-user-ID bits and capabilities.
-    fn owner_and_mode(&self, fd: &impl AsFd, path: &TreePath, meta: &Meta) -> Result<(), RootError> {
+    fn owner_and_mode(
+        &self,
+        fd: &impl AsFd,
+        path: &TreePath,
+        meta: &Meta,
+    ) -> Result<(), RootError> {
         let failed = |e| self.error("set mode and owner of", path, e);
         let stat = fs::fstat(fd).map_err(failed)?;
         if let Some((uid, gid)) = self.owner(meta)
@@ -290,6 +331,26 @@ fn file_name(path: &TreePath) -> &OsStr {
 
 fn mode(meta: &Meta) -> Mode {
     Mode::from_raw_mode(u32::from(meta.mode))
+}
+
+/// The content, read from open files instead of those that will be gone.
+fn pin(content: &Content, gone: &BTreeSet<PathBuf>) -> io::Result<Content> {
+    let reads = |segment: &Segment| matches!(segment, Segment::Range { blob, .. } if gone.contains(blob.path()));
+    if !content.segments().any(|segment| reads(&segment)) {
+        return Ok(content.clone());
+    }
+    let mut parts = Vec::new();
+    for segment in content.segments() {
+        parts.push(match segment {
+            Segment::Bytes(bytes) => Part::Bytes(bytes.into()),
+            Segment::Hole { len } => Part::Hole { len },
+            Segment::Range { blob, offset, len } => {
+                let blob = Blob::opened(blob.path(), File::open(blob.path())?, None);
+                Part::Data { blob, offset, len }
+            }
+        });
+    }
+    Ok(Content::parts(parts))
 }
 
 /// The attributes of an open file.

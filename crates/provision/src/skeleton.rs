@@ -22,8 +22,7 @@ const ENTRIES: [(&str, Entry); 12] = [
 ];
 
 /// The dynamic loaders that are found through `/lib64`.
-const LOADERS: [&str; 3] =
-    ["ld-linux-x86-64.so.2", "ld-linux-loongarch-lp64d.so.1", "ld64.so.2"];
+const LOADERS: [&str; 3] = ["ld-linux-x86-64.so.2", "ld-linux-loongarch-lp64d.so.1", "ld64.so.2"];
 
 enum Entry {
     Directory(u16),
@@ -77,7 +76,10 @@ mod tests {
             Kind::Symlink(target) => String::from_utf8_lossy(target).into_owned(),
             other => format!("{:?}", other.name()),
         };
-        assert_eq!(["bin", "lib", "lib64", "etc"].map(link), ["usr/bin", "usr/lib", "usr/lib64", "nowhere"]);
+        assert_eq!(
+            ["bin", "lib", "lib64", "etc"].map(link),
+            ["usr/bin", "usr/lib", "usr/lib64", "nowhere"]
+        );
         let mode = |name| t.get(&TreePath::literal(name)).unwrap().meta.mode;
         assert_eq!(["root", "var", "proc", "run"].map(mode), [0o750, 0o755, 0o555, 0o555]);
         assert!(!t.contains(&TreePath::literal("sbin")), "there is no usr/sbin");

@@ -4,6 +4,7 @@ mod building;
 mod locking;
 pub mod repart;
 mod running;
+pub mod toolbox;
 mod verify;
 
 use std::collections::BTreeMap;
@@ -116,6 +117,7 @@ pub fn run(arguments: &Arguments) -> Outcome {
         "completion" => completion(arguments),
         "documentation" => print(&config::render_settings_markdown()),
         "help" => print(&command().render_long_help().to_string()),
+        other if toolbox::by_name(other).is_some() => toolbox(arguments),
         other => {
             let verbs = crate::arguments::VERBS.iter().map(|(verb, _)| *verb);
             let hint = config::diagnostic::did_you_mean(other, verbs).unwrap_or_default();
@@ -134,6 +136,20 @@ fn repart(arguments: &Arguments) -> Outcome {
         return Err(Failure::Usage(message.into()));
     }
     match repart::run("mkgold repart", &arguments.rest) {
+        0 => Ok(()),
+        status => Err(Failure::Exit(status)),
+    }
+}
+
+/// The tools have their own options, which stand behind the verb.
+fn toolbox(arguments: &Arguments) -> Outcome {
+    let verb = arguments.verb.as_str();
+    if arguments.directory.is_some() || arguments.json || !arguments.settings.is_empty() {
+        let message = format!("the options of {verb} stand behind it: mkgold {verb} --help");
+        return Err(Failure::Usage(message));
+    }
+    let tool = toolbox::by_name(verb).expect("it was found before");
+    match tool.run(&format!("mkgold {verb}"), &arguments.rest) {
         0 => Ok(()),
         status => Err(Failure::Exit(status)),
     }

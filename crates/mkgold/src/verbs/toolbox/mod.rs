@@ -31,8 +31,14 @@ pub struct Tool {
 }
 
 /// All of them.
-pub const TOOLS: &[Tool] =
-    &[firstboot::TOOL, small::MACHINE_ID, small::SYSUSERS, small::TMPFILES, small::PRESET, small::SKELETON];
+pub const TOOLS: &[Tool] = &[
+    firstboot::TOOL,
+    small::MACHINE_ID,
+    small::SYSUSERS,
+    small::TMPFILES,
+    small::PRESET,
+    small::SKELETON,
+];
 
 /// What an edit takes from the machine.
 pub struct World {
@@ -152,9 +158,8 @@ impl World {
         // Cannot be interrupted or cut short for so few bytes.
         rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty())
             .map_err(|e| format!("no random numbers: {e}"))?;
-        let epoch = super::variable("SOURCE_DATE_EPOCH").map(|text| {
-            text.parse::<i64>().map_err(|e| format!("SOURCE_DATE_EPOCH={text}: {e}"))
-        });
+        let epoch = super::variable("SOURCE_DATE_EPOCH")
+            .map(|text| text.parse::<i64>().map_err(|e| format!("SOURCE_DATE_EPOCH={text}: {e}")));
         let now = match epoch.transpose()? {
             Some(epoch) => epoch,
             None => {
