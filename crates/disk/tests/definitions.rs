@@ -213,7 +213,6 @@ fn what_cannot_be_carried_out_yet_is_named() {
         ("CopyBlocks=auto\n", "CopyBlocks=auto"),
         ("Format=btrfs\nSubvolumes=/a:ro\n", "Subvolumes="),
         ("CopyFiles=/a:/b:fsverity=copy\n", "CopyFiles= with fsverity=copy"),
-        ("FactoryReset=yes\n", "FactoryReset=yes"),
     ];
     for (text, expected) in cases {
         assert_eq!(one(&format!("Type=home\n{text}")).refusals(), [expected]);

@@ -40,6 +40,8 @@ fn request<'a>(definitions: &'a [Definition], content: BTreeMap<usize, Bytes>) -
         grain: None,
         block_device: false,
         device: "image.raw".into(),
+        defer: Default::default(),
+        current: Bytes(0),
         compat: Compat::default(),
     }
 }

@@ -5,18 +5,25 @@
 //!
 //! Exit codes: 0 done; 1 it failed (the message says why and what to do); 2 the
 //! command line or the configuration is wrong; 3 `build --verify` found a difference.
-//! What a signal ends ends by that signal, after it has cleaned up (137: the kernel killed
+//! `repart` has systemd-repart's. What a signal ends ends by that signal, after it has cleaned up (137: the kernel killed
 //! the work, for want of memory). `vm` and `shell` end with the exit code of what they run (QEMU, the command).
 
 mod arguments;
 mod verbs;
 mod view;
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use arguments::Arguments;
 
 fn main() -> ExitCode {
+    let mut words = std::env::args_os();
+    let called = words.next().unwrap_or_default();
+    if Path::new(&called).file_name().is_some_and(|name| name == verbs::repart::NAME) {
+        let words: Vec<_> = words.collect();
+        return ExitCode::from(verbs::repart::run(verbs::repart::NAME, &words));
+    }
     let arguments = Arguments::parse();
     match verbs::run(&arguments) {
         Ok(()) => ExitCode::SUCCESS,

@@ -2,6 +2,7 @@
 
 mod building;
 mod locking;
+pub mod repart;
 mod running;
 mod verify;
 
@@ -108,6 +109,7 @@ pub fn run(arguments: &Arguments) -> Outcome {
         "shell" => running::shell(arguments),
         "vm" => running::vm(arguments),
         "boot" => running::boot(),
+        "repart" => repart(arguments),
         "summary" => summary(arguments),
         "cat-config" => cat_config(arguments),
         "clean" => clean(arguments),
@@ -122,6 +124,18 @@ pub fn run(arguments: &Arguments) -> Outcome {
                 if hint.is_empty() { "" } else { "; " }
             )))
         }
+    }
+}
+
+/// systemd-repart has its own options, which stand behind the verb.
+fn repart(arguments: &Arguments) -> Outcome {
+    if arguments.directory.is_some() || arguments.json || !arguments.settings.is_empty() {
+        let message = "the options of repart stand behind it: mkgold repart --help";
+        return Err(Failure::Usage(message.into()));
+    }
+    match repart::run("mkgold repart", &arguments.rest) {
+        0 => Ok(()),
+        status => Err(Failure::Exit(status)),
     }
 }
 
