@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-pub(crate) use build::{build, sources};
+pub(crate) use build::{build, check, output_name, source_date_epoch, sources};
 
 use crate::types::{
     Architecture, Bootloader, CacheOnly, Compression, Console, Distribution, Feature, Firmware,

@@ -50,6 +50,15 @@ pub enum Value {
         /// Whether it is a hash.
         hashed: bool,
     },
+    /// A drive of a virtual machine.
+    Drive(Box<Drive>),
+    /// Where a key comes from.
+    KeySource {
+        /// `file`, `engine` or `provider`.
+        kind: String,
+        /// The engine's or provider's name.
+        source: String,
+    },
     /// A variable.
     Pair {
         /// Its name.
@@ -57,6 +66,23 @@ pub enum Value {
         /// Its value.
         value: String,
     },
+}
+
+/// A drive of a virtual machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Drive {
+    /// Its identifier.
+    pub id: String,
+    /// Its size in bytes.
+    pub size: i64,
+    /// Where its file is made.
+    pub directory: Option<PathBuf>,
+    /// More options for QEMU.
+    pub options: Option<String>,
+    /// The identifier of its file.
+    pub file: String,
+    /// `persist`, if it is kept.
+    pub flags: Vec<String>,
 }
 
 /// Why a text is not a value.
@@ -173,6 +199,10 @@ pub fn parse_bool(text: &str) -> Option<bool> {
 
 /// One value of `setting`. Scripts may be patterns and give several.
 pub fn parse(setting: &Setting, text: &str, around: &Surroundings) -> Result<Vec<Value>, Problem> {
+    let secret = setting.name.ends_with("Key") || setting.name == "ProxyClientCertificate";
+    if secret && matches!(setting.kind, Kind::Key | Kind::ExistingPath) {
+        private(text, around)?;
+    }
     let value = match setting.kind {
         Kind::Script => return crate::glob::scripts(text, around),
         Kind::Credential => return credentials(text, around),
@@ -186,11 +216,28 @@ pub fn parse(setting: &Setting, text: &str, around: &Surroundings) -> Result<Vec
         Kind::Size => Value::Number(size(text)?),
         Kind::SectorSize => sector_size(text)?,
         Kind::Mode => mode(text)?,
+        Kind::KeySource => key_source(text, &["file", "engine", "provider"])?,
+        Kind::CertificateSource => key_source(text, &["file", "provider"])?,
+        Kind::Key => key(text, around)?,
+        Kind::ToolsTree => tools_tree(text, around)?,
+        Kind::Label => label(text),
+        Kind::Regex if matches!(text, "default" | "host") => Value::Text(text.into()),
+        Kind::Regex => Value::Text(format!("re:{text}")),
+        Kind::PathOr(words) if words.contains(&text) => Value::Text(text.into()),
+        Kind::PathOr(_) => Value::Path(path(text, around)?),
+        Kind::AbsolutePath if !text.starts_with('/') => {
+            return Err(Problem::new(text, format!("{text:?} is not an absolute path")));
+        }
+        Kind::AbsolutePath => Value::Path(path(text, around)?),
+        Kind::VSock => vsock(text)?,
+        Kind::Drive => drive(text, around)?,
         Kind::Uuid => uuid(text)?,
         // The default initrd has a name, not a path.
         Kind::Path if setting.name == "Initrds" && text == "default" => Value::Text(text.into()),
         Kind::Path => Value::Path(path(text, around)?),
         Kind::ExistingPath => Value::Path(existing(text, around)?),
+        // Its target is in the machine, also relative to a place there.
+        Kind::Tree if setting.name == "RuntimeTrees" => runtime_tree(text, around)?,
         Kind::Tree => tree(text, around, false)?,
         // Its target is a place below the sources, not in the image.
         Kind::ExistingTree if setting.name == "BuildSources" => build_source(text, around)?,
@@ -207,17 +254,13 @@ fn not_bool(text: &str) -> Problem {
     Problem::new(text, format!("{text:?} is not a boolean")).help(help)
 }
 
-/// The name in a closed set that `text` stands for.
+/// The name in a closed set that `text` stands for, also one that mkgold refuses.
 pub fn choose(choice: &Choice, text: &str) -> Result<&'static str, Problem> {
     if let Some(name) = choice.works.iter().find(|n| **n == text) {
         return Ok(name);
     }
-    if choice.refused.contains(&text) {
-        let message =
-            format!("{text:?} is {} known to mkosi, not supported by mkgold yet", choice.what);
-        return Err(
-            Problem::new(text, message).help(format!("supported: {}", choice.works.join(", ")))
-        );
+    if let Some(name) = choice.refused.iter().find(|n| **n == text) {
+        return Ok(name);
     }
     if let Some((_, to)) = choice.aliases.iter().find(|(from, _)| *from == text) {
         return choose(choice, to);
@@ -330,7 +373,7 @@ fn size(text: &str) -> Result<i64, Problem> {
 }
 
 /// Bytes, any fraction of one rounded up; `None` if it is no size.
-fn size_bytes(text: &str) -> Option<u128> {
+pub(crate) fn size_bytes(text: &str) -> Option<u128> {
     let (digits, shift) = match text.as_bytes().last()? {
         b'K' => (&text[..text.len() - 1], 10),
         b'M' => (&text[..text.len() - 1], 20),
@@ -370,6 +413,91 @@ fn mode(text: &str) -> Result<Value, Problem> {
             .help("write it in octal, such as 644")
     };
     Ok(Value::Number(mode.ok_or_else(problem)?))
+}
+
+/// One of `kinds`, with the name of an engine or provider after a colon.
+fn key_source(text: &str, kinds: &[&str]) -> Result<Value, Problem> {
+    let (kind, source) = text.split_once(':').unwrap_or((text, ""));
+    if !kinds.contains(&kind) {
+        let message = format!("{kind:?} is not a source of keys or certificates");
+        return Err(Problem::new(text, message).help(format!("one of: {}", kinds.join(", "))));
+    }
+    Ok(Value::KeySource { kind: kind.into(), source: source.into() })
+}
+
+/// A key that others may read is refused, as mkosi does.
+fn private(text: &str, around: &Surroundings) -> Result<(), Problem> {
+    let path = path(text, around)?;
+    match around.files.meta(&path) {
+        Ok(Some(meta)) if meta.mode & 0o077 != 0 => {
+            let message = format!("others may read this secret (mode {:04o})", meta.mode);
+            Err(Problem::new(text, message).help("chmod 600 it"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A file's path, or a name for the source of keys.
+fn key(text: &str, around: &Surroundings) -> Result<Value, Problem> {
+    let path = path(text, around)?;
+    Ok(if around.files.exists(&path) { Value::Path(path) } else { Value::Text(text.into()) })
+}
+
+/// A directory of tools; the default one for `default` and a true boolean, none for a
+/// false one.
+fn tools_tree(text: &str, around: &Surroundings) -> Result<Value, Problem> {
+    match text {
+        "default" => Ok(Value::Text("default".into())),
+        "0" | "1" => existing(text, around).map(Value::Path),
+        _ => match parse_bool(text) {
+            Some(true) => Ok(Value::Text("default".into())),
+            Some(false) => Ok(Value::Bool(false)),
+            None => existing(text, around).map(Value::Path),
+        },
+    }
+}
+
+/// `NAME=VALUE` or `NAME`.
+fn label(text: &str) -> Value {
+    let (name, value) = text.split_once('=').unwrap_or((text, ""));
+    Value::Pair { name: name.into(), value: value.into() }
+}
+
+/// What mkosi's summary writes for `auto` and `hash`.
+const VSOCK_AUTO: i64 = -1;
+const VSOCK_HASH: i64 = -2;
+
+fn vsock(text: &str) -> Result<Value, Problem> {
+    Ok(Value::Number(match text {
+        "auto" => VSOCK_AUTO,
+        "hash" => VSOCK_HASH,
+        _ => integer(text, 3, i64::from(u32::MAX) - 1)?,
+    }))
+}
+
+/// `ID:SIZE[:DIRECTORY[:OPTIONS[:FILE[:FLAGS]]]]`.
+fn drive(text: &str, around: &Surroundings) -> Result<Value, Problem> {
+    let mut parts = text.splitn(6, ':').map(str::to_string);
+    let id = parts.next().unwrap_or_default();
+    let size = parts.next().filter(|_| !id.is_empty()).ok_or_else(|| {
+        Problem::new(text, "a drive without an identifier and a size").help("write ID:SIZE")
+    })?;
+    let mut given = || parts.next().filter(|p| !p.is_empty());
+    let directory = given();
+    let (options, file) = (given(), given());
+    let flags = given();
+    let flags: Vec<String> = flags.iter().flat_map(|f| f.split(',')).map(Into::into).collect();
+    if let Some(flag) = flags.iter().find(|f| *f != "persist") {
+        return Err(Problem::new(text, format!("{flag:?} is not a drive's flag")).help("persist"));
+    }
+    Ok(Value::Drive(Box::new(Drive {
+        size: self::size(&size)?,
+        directory: directory.map(|d| existing(&d, around)).transpose()?,
+        options,
+        file: file.unwrap_or_else(|| id.clone()),
+        id,
+        flags,
+    })))
 }
 
 fn uuid(text: &str) -> Result<Value, Problem> {
@@ -462,6 +590,10 @@ fn tree(text: &str, around: &Surroundings, must_exist: bool) -> Result<Value, Pr
 
 /// A directory of sources; its target is relative to `$SRCDIR`, with or without a slash.
 fn build_source(text: &str, around: &Surroundings) -> Result<Value, Problem> {
+    let source = path(text.split_once(':').map_or(text, |(source, _)| source), around)?;
+    if around.files.exists(&source) && !around.files.is_dir(&source) {
+        return Err(Problem::new(text, format!("{} is not a directory", source.display())));
+    }
     match text.split_once(':') {
         Some((source, target)) if !source.is_empty() && !target.starts_with('/') => {
             tree(&format!("{source}:/{target}"), around, true)
@@ -469,6 +601,11 @@ fn build_source(text: &str, around: &Surroundings) -> Result<Value, Problem> {
         }
         _ => tree(text, around, true),
     }
+}
+
+fn runtime_tree(text: &str, around: &Surroundings) -> Result<Value, Problem> {
+    let (source, target) = text.split_once(':').map_or((text, None), |(s, t)| (s, Some(t)));
+    Ok(Value::Tree { source: path(source, around)?, target: target.map(PathBuf::from) })
 }
 
 fn tree_target(target: &str, text: &str) -> Result<PathBuf, Problem> {
