@@ -135,10 +135,11 @@ class Mmdebstrap(Tool):
             path.chmod(path.stat().st_mode | 0o055)
 
 
-def run(work, log):
-    """Wall time, CPU time and the largest process of a command."""
+def run(work, log, settle=0):
+    """Wall time, CPU time and the largest process of a command, after `settle` seconds."""
     command, cwd = work
     os.sync()
+    time.sleep(settle)
     start = time.monotonic()
     process = subprocess.Popen(command, cwd=cwd, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
     _, status, usage = os.wait4(process.pid, 0)
@@ -155,11 +156,11 @@ def run(work, log):
 
 
 class Bench:
-    def __init__(self, root, mirror, runs, log):
+    def __init__(self, root, mirror, runs, settle, log):
         self.mkosi = Mkosi("mkosi", root, mirror)
         self.mkgold = Mkgold("mkgold", root, mirror)
         self.mmdebstrap = Mmdebstrap("mmdebstrap", root, mirror)
-        self.runs, self.log, self.results = runs, log, {}
+        self.runs, self.settle, self.log, self.results = runs, settle, log, {}
 
     def download(self):
         """What is not measured: everything that later runs find in their caches."""
@@ -178,17 +179,17 @@ class Bench:
     def first(self):
         for tool, name in [(self.mkosi, "mkosi"), (self.mkgold, "mkgold")]:
             tool.reset()
-            self.record("first", name, run(tool.build(), self.log))
+            self.record("first", name, run(tool.build(), self.log, self.settle))
         # Built once: one package more, mkosi's plain way.
         self.mkosi.add_package()
-        self.record("added", "mkosi", run(self.mkosi.build(), self.log))
+        self.record("added", "mkosi", run(self.mkosi.build(), self.log, self.settle))
 
     def steps(self):
         mkosi, mkgold = self.mkosi, self.mkgold
         mkosi.reset()
-        run(mkosi.build(incremental=True), self.log)
+        run(mkosi.build(incremental=True), self.log, self.settle)
         mkgold.reset()
-        run(mkgold.build(), self.log)
+        run(mkgold.build(), self.log, self.settle)
         for work, change in [
             ("nothing", lambda tool: None),
             ("extra", lambda tool: tool.change_extra(f"A golden image, {time.time()}.\n")),
@@ -196,29 +197,30 @@ class Bench:
         ]:
             for tool in [mkosi, mkgold]:
                 change(tool)
-            self.record(work, "mkosi Incremental=yes", run(mkosi.build(incremental=True), self.log))
-            self.record(work, "mkgold", run(mkgold.build(), self.log))
+            self.record(work, "mkosi Incremental=yes", run(mkosi.build(incremental=True), self.log, self.settle))
+            self.record(work, "mkgold", run(mkgold.build(), self.log, self.settle))
 
     def tree(self):
         self.mmdebstrap.reset()
-        self.record("tree", "mmdebstrap", run(self.mmdebstrap.build(), self.log))
+        self.record("tree", "mmdebstrap", run(self.mmdebstrap.build(), self.log, self.settle))
         self.mmdebstrap.reset()
-        self.record("tree", "mmdebstrap to tar", run(self.mmdebstrap.build(tar=True), self.log))
+        self.record("tree", "mmdebstrap to tar", run(self.mmdebstrap.build(tar=True), self.log, self.settle))
         self.mmdebstrap.reset()
         for output, options in [("directory", []), ("tar", ["--compress-output=no"])]:
             self.mkgold.reset()
             name = "mkgold" if output == "directory" else "mkgold to tar"
             plain = [f"--format={output}", "--bootable=no", *options]
-            self.record("tree", name, run(self.mkgold.build(*plain), self.log))
+            self.record("tree", name, run(self.mkgold.build(*plain), self.log, self.settle))
 
-    def all(self, only):
+    def all(self, only, save):
+        """`save`s what was measured after each run."""
         self.download()
         for number in range(self.runs):
             print(f" run {number + 1} of {self.runs}", flush=True)
             for part in [self.first, self.steps, self.tree]:
                 if not only or part.__name__ in only:
                     part()
-        return self.results
+            save(self.results)
 
 
 def median(results):
@@ -266,29 +268,34 @@ def main():
     parser.add_argument("--only", default="")
     arguments = parser.parse_args()
     results, only = {}, [name for name in arguments.only.split(",") if name]
+    versions = {
+        "mkgold": version(["mkgold", "--version"]),
+        "mkosi": version(["mkosi", "--version"]),
+        "mmdebstrap": version(["mmdebstrap", "--version"]),
+        "kernel": os.uname().release,
+        "cpus": os.cpu_count(),
+    }
+    stamp = time.strftime("%Y-%m-%dT%H%M", time.gmtime())
+
+    def save(medium, measured):
+        results[medium] = measured
+        report = json.dumps({"versions": versions, "media": results}, indent=1)
+        (HERE / "results" / f"{stamp}.json").write_text(report + "\n")
+
     for medium in arguments.media.split(","):
         print(medium, flush=True)
+        # Making a file, ext4 looks at every inode near it that was removed within the last
+        # minute: up to five seconds for a tree, billed to whoever comes after a deletion.
+        settle = 0 if medium == "tmpfs" else 65
         if medium == "tmpfs":
             subprocess.run(["mount", "-t", "tmpfs", "-o", "size=14G,mode=755", "tmpfs", "/bench"], check=True)
         else:
             subprocess.run(["mount", "--bind", "/disk", "/bench"], check=True)
         with open("/disk/log", "a") as log:
-            bench = Bench(pathlib.Path("/bench/b"), arguments.mirror, arguments.runs, log)
-            results[medium] = bench.all(only)
+            bench = Bench(pathlib.Path("/bench/b"), arguments.mirror, arguments.runs, settle, log)
+            bench.all(only, lambda measured: save(medium, measured))
         shutil.rmtree("/bench/b")
         subprocess.run(["umount", "/bench"], check=True)
-    report = {
-        "versions": {
-            "mkgold": version(["mkgold", "--version"]),
-            "mkosi": version(["mkosi", "--version"]),
-            "mmdebstrap": version(["mmdebstrap", "--version"]),
-            "kernel": os.uname().release,
-            "cpus": os.cpu_count(),
-        },
-        "media": results,
-    }
-    stamp = time.strftime("%Y-%m-%dT%H%M", time.gmtime())
-    (HERE / "results" / f"{stamp}.json").write_text(json.dumps(report, indent=1) + "\n")
     print(table(results))
 
 

@@ -56,8 +56,7 @@ fn prepare(
     let Some(key) = scripts.cache_key(&tree, phase, context)? else {
         return scripts.run(tree, phase, context, trail);
     };
-    let cached = || layer::load(&context.store, &key);
-    if let Some(tree) = if context.rebuild { None } else { cached()? } {
+    if let Some(tree) = layer::cached(context, &key)? {
         context.reporter.step("scripts", phase.name(), None, Unit::Items).cached();
         trail.record(format!("{} scripts", phase.name()), &tree);
         return Ok(tree);
@@ -83,9 +82,7 @@ fn with_packages(tree: &Tree, install: &Install, context: &Context) -> Result<Tr
     });
     initrd::hash_subtree(&mut hasher, tree, &TreePath::root())?;
     let key = hasher.finish();
-    if !context.rebuild
-        && let Some(layer) = layer::load(&context.store, &key)?
-    {
+    if let Some(layer) = layer::cached(context, &key)? {
         let what = format!("{} build packages", install.packages.len());
         context.reporter.step("install", what, None, Unit::Items).cached();
         return Ok(layer);

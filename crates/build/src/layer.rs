@@ -24,7 +24,7 @@ const LAYER: &str = "layer";
 const PACK: &str = "pack";
 
 /// Loads the layer of `key`; `None` if it, or a pack it needs, is not there.
-pub fn load(store: &Store, key: &Key) -> Result<Option<Tree>, BuildError> {
+fn load(store: &Store, key: &Key) -> Result<Option<Tree>, BuildError> {
     let Some(bytes) = store.read(LAYER, key)? else { return Ok(None) };
     let Some(bytes) = decompress(&bytes) else { return Ok(None) };
     let blob = |id: &[u8; 32]| Some(store.blob(PACK, &Key(*id)).ok()??.0);
@@ -41,6 +41,14 @@ fn decompress(bytes: &[u8]) -> Option<Vec<u8>> {
     let input = zstd::Decoder::new(bytes).ok()?;
     input.take(MAX_LAYER + 1).read_to_end(&mut plain).ok()?;
     (plain.len() as u64 <= MAX_LAYER).then_some(plain)
+}
+
+/// The layer of `key`, unless cached trees are not to be used.
+pub fn cached(context: &Context, key: &Key) -> Result<Option<Tree>, BuildError> {
+    match context.rebuild {
+        true => Ok(None),
+        false => load(&context.store, key),
+    }
 }
 
 /// `Incremental=strict`: what is not cached is not made.

@@ -99,8 +99,8 @@ impl Sets {
         let keys = self.layer_keys(config, &skeleton)?;
         let what = format!("{} packages", self.count);
         let (mut done, mut tree) = (0, skeleton);
-        for (n, key) in keys.iter().enumerate().rev().filter(|_| !context.rebuild) {
-            if let Some(layer) = layer::load(&context.store, key)? {
+        for (n, key) in keys.iter().enumerate().rev() {
+            if let Some(layer) = layer::cached(context, key)? {
                 context.reporter.step("install", &what, None, Unit::Items).cached();
                 (done, tree) = (n + 1, layer);
                 break;

@@ -216,7 +216,7 @@ impl Tools {
         });
         let key = hasher.finish();
         context.store.note(TREES, &key);
-        let target = context.store.root().join(TREES).join(key.to_string());
+        let target = context.store.directory(TREES, &key);
         loop {
             if let Some(tools) = Tools::there(&target)? {
                 if !checked || tools.are_whole(&key, &context.store)? {

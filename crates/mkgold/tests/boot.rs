@@ -85,6 +85,17 @@ fn grow(disk: &Path) {
     file.set_len(4 << 30).unwrap();
 }
 
+/// Boots, logs in and looks whether all is well, and whether it was a first boot.
+fn boot_well(dir: &Path, disk: &Path, is_first: bool) -> Console {
+    let mut console = boot(dir, disk);
+    login(&mut console);
+    check_healthy(&mut console);
+    let first = console.status("systemctl is-active first-boot-complete.target", COMMAND).unwrap();
+    let expected = if is_first { "active" } else { "inactive" };
+    assert_eq!((first.0 == 0, first.1.trim()), (is_first, expected));
+    console
+}
+
 /// Boots a copy of the image on a larger disk, for the first time and perhaps `again`;
 /// returns its identity.
 fn boot_clone(dir: &Path, image: &Path, again: bool) -> (String, String) {
@@ -92,22 +103,14 @@ fn boot_clone(dir: &Path, image: &Path, again: bool) -> (String, String) {
     let disk = dir.join("disk.raw");
     std::fs::copy(image, &disk).unwrap();
     grow(&disk);
-    let mut console = boot(dir, &disk);
-    login(&mut console);
-    check_healthy(&mut console);
-    let first = console.run("systemctl is-active first-boot-complete.target", COMMAND);
-    assert_eq!(first.unwrap().trim(), "active");
+    let mut console = boot_well(dir, &disk, true);
     let size = console.run("df --output=size -B1 / | tail -n 1", COMMAND).unwrap();
     assert!(size.trim().parse::<u64>().unwrap() > 3 << 30, "the root grew: {size}");
     let made = identity(&mut console);
     power_off(console);
     // The second boot is not a first boot, and the identity stays.
     if again {
-        let mut console = boot(dir, &disk);
-        login(&mut console);
-        check_healthy(&mut console);
-        let first = console.status("systemctl is-active first-boot-complete.target", COMMAND);
-        assert_eq!(first.unwrap().1.trim(), "inactive");
+        let mut console = boot_well(dir, &disk, false);
         assert_eq!(identity(&mut console), made);
         power_off(console);
     }
@@ -152,11 +155,7 @@ fn a_power_cut_leaves_a_first_boot_until_it_is_complete_and_none_after() {
     // Only a first boot has this unit; it comes after the target. As audit has it: systemd
     // shortens the name on a narrow console.
     cut_at(&["unit=systemd-machine-id-commit", "res=success"]);
-    let mut console = boot(work.path(), &disk);
-    login(&mut console);
-    check_healthy(&mut console);
-    let first = console.status("systemctl is-active first-boot-complete.target", COMMAND);
-    assert_eq!(first.unwrap().1.trim(), "inactive");
+    let mut console = boot_well(work.path(), &disk, false);
     assert_eq!(identity(&mut console).0.len(), 32);
     for kind in ["ed25519", "ecdsa", "rsa"] {
         let key = format!("/etc/ssh/ssh_host_{kind}_key");

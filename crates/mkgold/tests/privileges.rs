@@ -176,7 +176,7 @@ fn variants_of_root() -> Vec<Variant> {
                 user(c, work, Some(RANGE))
             })
         }),
-        false => println!("NOT TESTED: user with ranges: newuidmap is not installed (uidmap)"),
+        false => privilege::not_tested("user with ranges", "newuidmap, of the package uidmap"),
     }
     variants
 }
@@ -184,7 +184,7 @@ fn variants_of_root() -> Vec<Variant> {
 /// What an ordinary user can try here; the mode depends on what the user was given.
 fn variants_of_user() -> Vec<Variant> {
     for name in ["root", "root in a container", "uid 0 of a user namespace"] {
-        println!("NOT TESTED: {name}: the test does not run as root");
+        privilege::not_tested(name, "root");
     }
     vec![
         variant("this user", "", |_, _| {}),
@@ -355,8 +355,7 @@ fn where_nothing_works_the_error_says_what_to_change() {
     if !privilege::is_root() {
         let said = try_as(&privilege::without_namespaces);
         assert!(said.contains("seccomp profile forbids it"), "{said}");
-        println!("NOT TESTED: root without capabilities: the test does not run as root");
-        return;
+        return privilege::not_tested("root without capabilities", "root");
     }
     let said = try_as(&|command| {
         command.uid(USER).gid(USER);

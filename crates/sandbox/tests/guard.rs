@@ -63,6 +63,7 @@ fn forever() {
 /// Starts the endless work; the numbers of what runs.
 fn start(dir: &Path) -> (Child, Vec<i32>) {
     let mut command = role_command("forever", As::Caller, None, dir);
+    testkit::heed_signals(&mut command);
     let mut guard = command.stdout(Stdio::piped()).spawn().unwrap();
     let mut line = String::new();
     BufReader::new(guard.stdout.take().unwrap()).read_line(&mut line).unwrap();

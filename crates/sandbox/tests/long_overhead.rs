@@ -8,7 +8,6 @@
 mod support;
 
 use std::fs::{self, File};
-use std::io::Write as _;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
@@ -17,6 +16,7 @@ use std::time::Instant;
 use report::Silent;
 use sandbox::{Command, Mode, PackSink, Stdout, Workspace};
 use support::{As, dispatch, p, run_role};
+use testkit::privilege;
 use tree::{Blob, Content, Kind, Meta, Mtime, Node, Tree, TreePath};
 
 #[used]
@@ -204,10 +204,7 @@ fn figure(line: &str) -> (String, f64) {
 #[ignore = "long: configures all packages of a root file system four times"]
 fn configuring_all_of_debian_gives_the_same_in_every_mode() {
     if !support::is_root() {
-        // Past the harness, which keeps what `print!` prints of a test that passes.
-        let mut errors = std::io::stderr();
-        return writeln!(errors, "NOT TESTED: what the modes of the sandbox cost (needs root)")
-            .unwrap();
+        return privilege::not_tested("what the modes of the sandbox cost", "root");
     }
     let oracle = oracle();
     let ways = [

@@ -79,12 +79,10 @@ impl Store {
         key: &Key,
         collected: &mut Collected,
     ) -> Result<(), StoreError> {
-        let hex = key.to_string();
-        let kind = self.root().join(kind);
-        let directory = kind.join(&hex);
+        let directory = self.directory(kind, key);
         match directory.is_dir() {
             true => remove_directory(&directory, collected),
-            false => remove(&kind.join(&hex[..2]).join(hex), collected),
+            false => remove(&self.path(kind, key), collected),
         }
     }
 

@@ -107,9 +107,14 @@ impl Store {
     }
 
     /// Where the object is, or would be.
-    pub fn path(&self, kind: Kind, key: &Key) -> PathBuf {
+    pub fn path(&self, kind: &str, key: &Key) -> PathBuf {
         let hex = key.to_string();
         self.root().join(kind).join(&hex[..2]).join(hex)
+    }
+
+    /// Where it is, or would be, if it is a directory.
+    pub fn directory(&self, kind: &str, key: &Key) -> PathBuf {
+        self.root().join(kind).join(key.to_string())
     }
 
     /// Opens an object for reading, as it is; `None` if it is not there. Its time of use is
@@ -131,8 +136,7 @@ impl Store {
 
     /// Whether there is an object or a directory of that name.
     pub fn has(&self, kind: &str, key: &Key) -> bool {
-        let (kind, hex) = (self.root().join(kind), key.to_string());
-        kind.join(&hex[..2]).join(&hex).exists() || kind.join(hex).exists()
+        self.path(kind, key).exists() || self.directory(kind, key).exists()
     }
 
     /// Renews the time of use of an object that is needed though nobody opens it.

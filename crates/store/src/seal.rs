@@ -47,7 +47,7 @@ pub(crate) struct Seals {
 }
 
 /// An object with a seal.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Opened {
     kind: Kind,
     key: Key,
@@ -96,14 +96,7 @@ impl Store {
             return self.blob(kind, key);
         }
         let Some(opened) = self.open_sealed(kind, key)? else { return Ok(None) };
-        let Opened { ref blob, len, crc, .. } = opened;
-        lock(&self.inner.seals.unchecked).push(Opened {
-            blob: blob.clone(),
-            kind,
-            key: *key,
-            len,
-            crc,
-        });
+        lock(&self.inner.seals.unchecked).push(opened.clone());
         Ok(Some(self.share(opened)))
     }
 

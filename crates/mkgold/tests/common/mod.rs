@@ -4,7 +4,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown};
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -65,15 +64,7 @@ pub fn command(program: &Path, project: &Path, cache: &Path, output: &Path) -> C
     let mut command = Command::new(program);
     command.arg("-C").arg(project);
     command.arg("--cache-directory").arg(cache).arg("--output-directory").arg(output);
-    let heed = || {
-        for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
-            // SAFETY: numbers only. A shell's background jobs have some of them ignored.
-            unsafe { libc::signal(signal, libc::SIG_DFL) };
-        }
-        Ok(())
-    };
-    // SAFETY: the closure makes system calls only.
-    unsafe { command.pre_exec(heed) };
+    testkit::heed_signals(&mut command);
     command
 }
 
