@@ -43,6 +43,19 @@ pub struct Config {
     pub build: BuildConfig,
     /// The virtual machine.
     pub runtime: RuntimeConfig,
+    /// All settings as scripts find them in `$MKOSI_CONFIG`.
+    pub image: ImageJson,
+}
+
+/// An image as `--json summary` shows it. It holds passwords: `Debug` shows nothing of it.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ImageJson(pub serde_json::Map<String, serde_json::Value>);
+
+impl std::fmt::Debug for ImageJson {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "ImageJson({} settings)", self.0.len())
+    }
 }
 
 /// Where the configuration came from.

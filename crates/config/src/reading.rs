@@ -3,10 +3,10 @@
 //! What only mkosi can carry out is in [`Reading::unsupported`]: it can be shown
 //! ([`Reading::to_json`]), not built ([`Reading::accept`]).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use crate::config::{self, Config};
+use crate::config::{self, Config, ImageJson};
 use crate::diagnostic::{Diagnostic, Origin};
 use crate::loader::{self, Read};
 use crate::source::{self, FileSource};
@@ -54,9 +54,16 @@ pub fn read_from(
     let (errors, warnings): (Vec<_>, Vec<_>) =
         std::mem::take(&mut read.diagnostics).into_iter().partition(loader::is_error);
     if !errors.iter().all(|d| d.unsupported) {
-        return Err(errors);
+        return Err(without_repetition(errors));
     }
     Ok(Reading { read, project, facts: facts.clone(), unsupported: errors, warnings })
+}
+
+/// A value that makes no sense need not be called unsupported as well.
+fn without_repetition(errors: Vec<Diagnostic>) -> Vec<Diagnostic> {
+    let place = |d: &Diagnostic| (d.file.clone(), d.line, d.source_line.clone());
+    let wrong: BTreeSet<_> = errors.iter().filter(|d| !d.unsupported).map(place).collect();
+    errors.into_iter().filter(|d| !d.unsupported || !wrong.contains(&place(d))).collect()
 }
 
 impl Reading {
@@ -79,7 +86,8 @@ impl Reading {
     }
 
     pub(crate) fn config(&self) -> Config {
-        config::build(&self.project, &self.facts, &self.read)
+        let image = ImageJson(self.image());
+        config::build(&self.project, &self.facts, &self.read, image)
     }
 
     /// Where each setting's values were written, by its name.

@@ -14,10 +14,20 @@ use crate::table::{Kind, SETTINGS, Section, Setting, Shape, State};
 use crate::types::{Compression, default_release};
 use crate::value::{self, Value};
 
+/// `Initrds=` for the initrd that is made where none is given.
+const DEFAULT: &str = "default";
+/// The image that mkosi makes it of.
+const DEFAULT_INITRD: &str = "default-initrd";
+
 impl Reading {
     /// The configuration as `mkosi --json summary` would show it. It holds the root
     /// password as mkosi's does.
     pub fn to_json(&self) -> Json {
+        json!({ "Images": [self.image()], "Tools": null })
+    }
+
+    /// The main image, every setting of it.
+    pub(crate) fn image(&self) -> Map<String, Json> {
         let mut image = Map::new();
         image.insert("Image".into(), MAIN_IMAGE.into());
         image.insert("Files".into(), json!(self.read.applied));
@@ -25,8 +35,9 @@ impl Reading {
             image.insert(setting.name.into(), self.setting(setting));
         }
         self.build_subdirectory(&mut image);
+        self.default_initrd(&mut image);
         image.sort_keys();
-        json!({ "Images": [image], "Tools": null })
+        image
     }
 
     /// A setting's value, or its default.
@@ -73,6 +84,29 @@ impl Reading {
                 json!(source_date_epoch(&self.read, &self.facts).ok().flatten())
             }
             _ => plain_default(s),
+        }
+    }
+
+    /// mkosi names the default initrd by the image that it is and by its output.
+    fn default_initrd(&self, image: &mut Map<String, Json>) {
+        let directory = match self.read.layers.scalar("OutputDirectory").map(|s| &s.value) {
+            Some(Value::Path(directory)) => directory,
+            _ => &self.project,
+        };
+        let output = json!(directory.join("initrd"));
+        let Some(Json::Array(initrds)) = image.get_mut("Initrds") else { return };
+        let mut wanted = false;
+        for initrd in initrds.iter_mut().filter(|i| *i == DEFAULT) {
+            (*initrd, wanted) = (output.clone(), true);
+        }
+        let bootable = self.text("Bootable").is_some_and(|b| b == "enabled");
+        let bare = self.text("Format").is_some_and(|f| f == "uki" || f == "esp");
+        if self.read.layers.list("Initrds").is_none() && bootable && !bare {
+            initrds.push(output);
+            wanted = true;
+        }
+        if let (Some(Json::Array(names)), true) = (image.get_mut("Dependencies"), wanted) {
+            names.push(DEFAULT_INITRD.into());
         }
     }
 

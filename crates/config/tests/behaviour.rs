@@ -293,6 +293,11 @@ fn what_is_not_supported_is_shown_and_not_built() {
     let refused = load_from(&files, at, &Request::default(), &Facts::default()).unwrap_err();
     let lines: Vec<_> = refused.iter().map(|d| (d.line, d.unsupported)).collect();
     assert_eq!(lines, [(2, true), (4, true), (7, true)]);
+    // A tree of one's own tools is one that mkgold would not use.
+    let mut files = project(&[("mkosi.conf", "[Build]\nToolsTree=tools\n")]);
+    files.directory("/p/tools");
+    let refused = load_from(&files, at, &Request::default(), &Facts::default()).unwrap_err();
+    assert_eq!((refused.len(), refused[0].line, refused[0].column), (1, 2, 11), "{refused:?}");
     // What makes no sense is refused by both.
     let files = project(&[("mkosi.conf", "[Output]\nFormat=esp\n[Runtime]\nDrives=a\n")]);
     let errors = read_from(&files, at, &Request::default(), &Facts::default()).unwrap_err();

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::{
-    BootConfig, BuildConfig, Config, ContentConfig, Credential, DistributionConfig, MKOSI_VERSION,
-    OutputConfig, Project, RootPassword, RuntimeConfig, Script, Scripts, SystemConfig, TreeSource,
-    UuidChoice,
+    BootConfig, BuildConfig, Config, ContentConfig, Credential, DistributionConfig, ImageJson,
+    MKOSI_VERSION, OutputConfig, Project, RootPassword, RuntimeConfig, Script, Scripts,
+    SystemConfig, TreeSource, UuidChoice,
 };
 use crate::diagnostic::{Diagnostic, Origin};
 use crate::layer::{Layers, Stored};
@@ -146,7 +146,7 @@ pub(crate) fn check(
 }
 
 /// Makes the configuration of what was read without errors.
-pub(crate) fn build(project: &Path, facts: &Facts, read: &Read) -> Config {
+pub(crate) fn build(project: &Path, facts: &Facts, read: &Read, image: ImageJson) -> Config {
     let view = View { layers: &read.layers };
     Config {
         project: Project {
@@ -163,6 +163,7 @@ pub(crate) fn build(project: &Path, facts: &Facts, read: &Read) -> Config {
         system: system(&view),
         build: build_config(&view, &read.environment, project),
         runtime: runtime(&view),
+        image,
     }
 }
 
@@ -386,7 +387,8 @@ fn check_dependencies(view: &View, files: &dyn FileSource, project: &Path) -> Ve
         let there = [name.clone(), format!("{name}.conf")];
         if !there.iter().any(|n| files.exists(&images.join(n))) {
             let message = format!("mkosi.images has no image {name:?}");
-            problems.push(Diagnostic::error(&stored.origin, name, message));
+            let help = "images are the files and directories of mkosi.images/";
+            problems.push(Diagnostic::error(&stored.origin, name, message).help(help));
         }
     }
     problems

@@ -6,7 +6,7 @@ use super::{Loader, MAX_VALUES};
 use crate::diagnostic::{Diagnostic, Origin, did_you_mean, nearest};
 use crate::ini::Entry;
 use crate::layer::Stored;
-use crate::table::{self, Kind, SETTINGS, Section, Setting, State};
+use crate::table::{self, Choice, Kind, SETTINGS, Section, Setting, State};
 use crate::value::{self, Problem, Surroundings, Value};
 use crate::{Request, cli};
 
@@ -207,14 +207,20 @@ impl Loader<'_> {
         values: &[Value],
         at: &Origin,
     ) {
-        let Kind::Choice(choice) = setting.kind else { return };
-        let refused = |v: &Value| matches!(v, Value::Text(t) if choice.refused.contains(&&**t));
-        if setting.state == State::Works && values.iter().any(refused) {
-            let message =
-                format!("{word:?} is {} known to mkosi, not supported by mkgold yet", choice.what);
-            let help = format!("supported: {}", choice.works.join(", "));
-            self.report(Diagnostic::unsupported(at, word, message).help(help));
+        if !matches!(setting.state, State::Works | State::NoEffect(_)) {
+            return;
         }
+        let (what, help) = match setting.kind {
+            Kind::Choice(choice) if values.iter().any(|v| is_refused(choice, v)) => {
+                (choice.what, format!("supported: {}", choice.works.join(", ")))
+            }
+            Kind::ToolsTree if values.iter().any(|v| matches!(v, Value::Path(_))) => {
+                ("a tree of tools", "mkgold brings its tools: remove the setting".to_string())
+            }
+            _ => return,
+        };
+        let message = format!("{word:?} is {what} known to mkosi, not supported by mkgold yet");
+        self.report(Diagnostic::unsupported(at, word, message).help(help));
     }
 
     /// Whether the value can be read; reports if not, and if it cannot be carried out.
@@ -262,6 +268,11 @@ impl Loader<'_> {
         self.report(Diagnostic { unsupported, ..diagnostic });
         unsupported
     }
+}
+
+/// Whether a value is one that mkosi knows and mkgold refuses.
+fn is_refused(choice: &Choice, value: &Value) -> bool {
+    matches!(value, Value::Text(text) if choice.refused.contains(&&**text))
 }
 
 /// Whether a refused setting is given a value that means "not used".

@@ -26,12 +26,6 @@ pub const KNOWN: &[Known] = &[
     known(DEFAULTS, "CPUs", "2 as mkosi(1) says; mkosi counts the machine's"),
     known(DEFAULTS, "Console", "interactive as mkosi(1) says; mkosi looks at its terminal"),
     known(DEFAULTS, "Seed", "it derives from the configuration; mkosi draws a random one"),
-    known("", "Initrds", "mkosi names the default initrd by its output path, mkgold by a flag"),
-    known(
-        "",
-        "Dependencies",
-        "mkosi makes the default initrd an image, mkgold a part of the image",
-    ),
     known(DEFAULTS, "ProxyPeerCertificate", "mkosi looks for the machine's certificates"),
     known("special all", "ToolsTree", "mkgold brings its tools"),
     known("special all", "UnifiedKernelImageProfiles", REFUSED),

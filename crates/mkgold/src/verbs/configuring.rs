@@ -12,7 +12,7 @@ use crate::arguments::Arguments;
 /// A file of a template: its path in the project and its text.
 type TemplateFile = (&'static str, &'static str);
 
-/// What `init` can make; they are the examples, which the boot ring builds.
+/// What `init` can make: the examples. The boot ring builds each of them.
 const TEMPLATES: [(&str, &[TemplateFile]); 3] = [
     ("minimal", &[("mkosi.conf", include_str!("../../../../examples/minimal/mkosi.conf"))]),
     (
