@@ -124,9 +124,19 @@ pub fn text(previews: &[Preview], columns: usize, style: Style) -> String {
     out
 }
 
+/// A size in steps of [`STEP`], without the loss of digits that other sizes are shown with.
+fn enough(size: Bytes) -> String {
+    match size.0 / STEP {
+        mib if mib.is_multiple_of(1024) => format!("{}G", mib / 1024),
+        mib => format!("{mib}M"),
+    }
+}
+
 fn unmet_lines(preview: &Preview) -> Vec<String> {
     let line = |unmet: &Unmet| match unmet.needs {
-        Some(size) => format!("{} is not met: it needs a disk of {size}", unmet.file),
+        Some(size) => {
+            format!("{} is not met: it needs a disk of {}", unmet.file, enough(size))
+        }
         None => format!("{} is not met on any disk", unmet.file),
     };
     preview.unmet.iter().map(line).collect()

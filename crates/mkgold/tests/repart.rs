@@ -29,6 +29,10 @@ fn project() -> tempfile::TempDir {
     dir
 }
 
+/// A FAT32 with sectors of 4096 bytes would need 260 MiB.
+const HOME: &str =
+    "[Partition]\nType=home\nFormat=vfat\nFileSystemSectorSize=512\nSizeMinBytes=40M\n";
+
 #[test]
 fn an_image_is_made_grown_and_then_left_alone() {
     let dir = project();
@@ -43,7 +47,7 @@ fn an_image_is_made_grown_and_then_left_alone() {
     assert_eq!(status, 1, "there is such a file: {messages}");
     assert!(std::fs::read(dir.join("a.raw")).unwrap() == before);
 
-    write(dir, "defs/20-home.conf", "[Partition]\nType=home\nFormat=vfat\nSizeMinBytes=20M\n");
+    write(dir, "defs/20-home.conf", HOME);
     write(dir, "defs/30-swap.conf", "[Partition]\nType=swap\nSizeMinBytes=1M\nSizeMaxBytes=1M\n");
     let grow = ["--dry-run=no", "--size=100M", "--definitions=defs", SEED, "--json=short", "a.raw"];
     let (status, shown, messages) = output(dir, &grow);
@@ -99,7 +103,8 @@ fn statuses_are_systemd_repart_s() {
         assert!(messages.contains(says), "{words:?}: {messages}");
     }
     write(dir, "bad/10-x.conf", "[Partition]\nType=root\nFormat=xfs\nSizeMinBytes=300M\n");
-    let (code, _, messages) = output(dir, &["--definitions=bad", "--empty=allow", "b.raw"]);
+    let words = ["--definitions=bad", "--empty=allow", "--size=400M", "b.raw"];
+    let (code, _, messages) = output(dir, &words);
     assert!(code == 1 && messages.contains("Format=xfs is not supported"), "{messages}");
     write(dir, "bad/10-x.conf", "[Partition]\nType=home\nEncrypt=tpm2\nFormat=vfat\n");
     let (code, _, messages) = output(dir, &["--definitions=bad", "--empty=allow", "b.raw"]);
@@ -144,7 +149,7 @@ fn a_preview_says_what_the_first_boot_makes_of_disks_and_what_they_lack() {
     assert!(parts[1].starts_with("10M") && parts[1].contains("nothing is done"), "{shown}");
     assert!(parts[2].contains("40M → 80M") && !parts[2].contains("─ 20-home.conf"), "{shown}");
     // 1 MiB before it, at least 40 of the root, 1024 of home, and the end of the table.
-    let lacks = "usr/lib/repart.d/20-home.conf is not met: it needs a disk of 1.0";
+    let lacks = "usr/lib/repart.d/20-home.conf is not met: it needs a disk of 1066M";
     assert!(parts[2].contains(lacks), "{shown}");
     assert!(parts[3].contains("20-home.conf") && !parts[3].contains("not met"), "{shown}");
     let picture = std::fs::read_to_string(dir.join("a.svg")).unwrap();

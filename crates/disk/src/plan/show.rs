@@ -199,7 +199,8 @@ const MAX_COLUMNS: usize = 4096;
 /// The label; that of a foreign partition without one is what its type is called.
 fn shown_label(p: &PlannedPartition) -> String {
     match p.label.as_str() {
-        "" => p.kind.identifier().unwrap_or_else(|| "-".into()),
+        "" if p.definition.is_none() => p.kind.identifier().unwrap_or_else(|| "-".into()),
+        "" => "-".into(),
         label => label.to_owned(),
     }
 }
