@@ -403,7 +403,7 @@ impl<'a> Maker<'a> {
         let (uid_text, gid_text) = (uid.to_string(), gid.to_string());
         self.passwd.add(strings([name, "x", &uid_text, &gid_text, &user.gecos, home, shell]));
         let expire = if user.locked { "1" } else { "" };
-        let hash = if uid == 0 { "!unprovisioned" } else { "!*" };
+        let hash = if name == "root" { "!unprovisioned" } else { "!*" };
         let days = self.days.clone();
         match self.shadow.get_mut(name) {
             Some(shadow) => shadow[2] = days,
