@@ -87,12 +87,19 @@ impl Device {
         if sys.join("partition").exists() {
             return Err(DeviceError::Partition(path.to_owned()));
         }
-        let bytes = rustix::fs::ioctl_blksszget(file);
-        let bytes = bytes.map_err(|e| wrong("the size of its sectors is not known")(e.into()))?;
-        let sector_size =
-            SectorSize::new(bytes).map_err(|_| DeviceError::SectorSize(path.to_owned(), bytes))?;
+        let sector_size = Device::sectors(file, path)?;
         let clears = number(&sys.join("queue/write_zeroes_max_bytes")).is_ok_and(|n| n > 0);
         Ok(Device { sys, sector_size, clears })
+    }
+
+    /// The size of the logical sectors of a device, or of the disk that it is part of.
+    pub fn sectors(file: &File, path: &Path) -> Result<SectorSize, DeviceError> {
+        let bytes = rustix::fs::ioctl_blksszget(file).map_err(|e| DeviceError::Io {
+            path: path.to_owned(),
+            action: "the size of its sectors is not known",
+            source: e.into(),
+        })?;
+        SectorSize::new(bytes).map_err(|_| DeviceError::SectorSize(path.to_owned(), bytes))
     }
 
     /// Has the kernel show the partitions of `table` and no others. Those that stay as
@@ -220,6 +227,17 @@ pub fn behind(directory: &Path) -> io::Result<Option<PathBuf>> {
     Ok(None)
 }
 
+/// The disk that a device is part of, if it is a partition.
+pub fn whole(file: &File) -> io::Result<Option<File>> {
+    let metadata = file.metadata()?;
+    let mut sys = sys_of(metadata.rdev());
+    if !metadata.file_type().is_block_device() || !sys.join("partition").exists() {
+        return Ok(None);
+    }
+    sys.pop();
+    node(&sys).map(File::open).transpose()
+}
+
 /// The device of a mount point.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mounted {
@@ -228,6 +246,16 @@ pub struct Mounted {
     /// It is encrypted, and what is below it is larger by so many bytes, which its header
     /// is part of.
     pub encrypted: Option<u64>,
+}
+
+/// The header of LUKS2, unless somebody made a larger one.
+const LUKS_HEADER: u64 = 16 << 20;
+
+impl Mounted {
+    /// True if it is an encrypted device that could be larger itself.
+    pub fn could_grow(&self) -> bool {
+        self.encrypted.is_some_and(|more| more > LUKS_HEADER)
+    }
 }
 
 /// Asks about the device that is mounted on a directory; `None` if that is no mount point
@@ -321,6 +349,14 @@ mod tests {
         assert_eq!(mount(line, Path::new("/mnt/a")), None);
         assert_eq!(mount("1 2 3", Path::new("/")), None);
         assert_eq!(unescaped(r"\9\0"), br"\9\0");
+    }
+
+    #[test]
+    fn an_encrypted_device_smaller_than_its_disk_could_grow() {
+        let of = |encrypted| Mounted { size: 1 << 30, encrypted };
+        assert!(!of(None).could_grow());
+        assert!(!of(Some(16 << 20)).could_grow());
+        assert!(of(Some((16 << 20) + 512)).could_grow());
     }
 
     #[test]

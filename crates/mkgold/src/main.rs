@@ -5,7 +5,7 @@
 //!
 //! Exit codes: 0 done; 1 it failed (the message says why and what to do); 2 the
 //! command line or the configuration is wrong; 3 `build --verify` found a difference.
-//! `repart` has systemd-repart's. What a signal ends ends by that signal, after it has cleaned up (137: the kernel killed
+//! `repart`, `growfs`, `makefs` and `makeswap` have those of systemd's tools. What a signal ends ends by that signal, after it has cleaned up (137: the kernel killed
 //! the work, for want of memory). `vm` and `shell` end with the exit code of what they run (QEMU, the command).
 
 mod arguments;
@@ -20,9 +20,14 @@ use arguments::Arguments;
 fn main() -> ExitCode {
     let mut words = std::env::args_os();
     let called = words.next().unwrap_or_default();
-    if Path::new(&called).file_name().is_some_and(|name| name == verbs::repart::NAME) {
+    let is = |name: &str| Path::new(&called).file_name().is_some_and(|called| called == name);
+    if is(verbs::repart::NAME) {
         let words: Vec<_> = words.collect();
         return ExitCode::from(verbs::repart::run(verbs::repart::NAME, &words));
+    }
+    if let Some((_, verb)) = verbs::filesystems::NAMES.iter().find(|(name, _)| is(name)) {
+        let words: Vec<_> = words.collect();
+        return ExitCode::from(verbs::filesystems::run(verb, &words));
     }
     let arguments = Arguments::parse();
     match verbs::run(&arguments) {

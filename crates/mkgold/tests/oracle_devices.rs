@@ -7,8 +7,12 @@ use std::process::Command;
 
 /// `mkgold repart`: status, and what it says.
 fn repart(dir: &Path, words: &[&str]) -> (i32, String) {
+    mkgold(dir, &[&["repart"], words].concat())
+}
+
+fn mkgold(dir: &Path, words: &[&str]) -> (i32, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_mkgold"));
-    command.current_dir(dir).arg("repart").args(words).env_remove("SOURCE_DATE_EPOCH");
+    command.current_dir(dir).args(words).env_remove("SOURCE_DATE_EPOCH");
     let output = command.output().unwrap();
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     (output.status.code().unwrap(), text(&output.stdout) + &text(&output.stderr))
@@ -177,4 +181,67 @@ fn an_empty_disk_with_large_sectors_gets_a_table_and_wrong_targets_are_refused()
     assert_eq!(disk.shown(), [(2048, 40 << 11)]);
     assert!(tool("sfdisk", &["--verify", node]).contains("No errors"));
     refused(&["--empty=force", &format!("{node}p1")], 1, "is a partition, not a disk");
+}
+
+/// What the first boot does with a partition that is there: a file system is made, mounted,
+/// and grows when its device does.
+#[test]
+#[ignore = "oracle"]
+fn file_systems_are_made_where_nothing_is_and_grow_while_they_are_mounted() {
+    if !as_root("growing mounted file systems") {
+        return;
+    }
+    for (kind, maker) in [("ext4", None), ("xfs", Some("mkfs.xfs")), ("btrfs", Some("mkfs.btrfs"))]
+    {
+        let dir = tempfile::tempdir().unwrap();
+        let d = dir.path();
+        let image = d.join("a.raw");
+        fs::File::create(&image).unwrap().set_len(400 << 20).unwrap();
+        let mut disk = Loop::new(&image, &[]);
+        let node = disk.node.clone();
+        match maker {
+            None => {
+                let (status, said) = mkgold(d, &["makefs", kind, &node]);
+                assert!(status == 0 && said.contains("has ext4 now"), "{said}");
+                let (status, said) = mkgold(d, &["makeswap", &node]);
+                assert!(status == 0 && said.contains("is left as it is"), "{said}");
+                tool("fsck.ext4", &["-fn", &node]);
+            }
+            Some(maker) if Command::new(maker).arg("-V").output().is_err() => {
+                println!("NOT TESTED: growing {kind} (needs {maker})");
+                continue;
+            }
+            Some(maker) => drop(tool(maker, &[&node])),
+        }
+        let at = d.join("mnt");
+        fs::create_dir_all(&at).unwrap();
+        let (status, said) = mkgold(d, &["growfs", at.to_str().unwrap()]);
+        assert!(status == 1 && said.contains("is not where one device is mounted"), "{said}");
+        tool("mount", &[&node, at.to_str().unwrap()]);
+        disk.mounted = Some(at.clone());
+        fs::write(at.join("kept"), "kept\n").unwrap();
+        let blocks = || {
+            let found = rustix::fs::statfs(&at).unwrap();
+            found.f_blocks * found.f_bsize as u64
+        };
+        let before = blocks();
+        let grow = |options: &[&str]| {
+            let (status, said) =
+                mkgold(d, &[&["growfs"], options, &[at.to_str().unwrap()]].concat());
+            assert_eq!(status, 0, "{kind}: {said}");
+        };
+        grow(&[]);
+        assert_eq!(blocks(), before, "{kind} is as large as its device");
+        fs::OpenOptions::new().write(true).open(&image).unwrap().set_len(800 << 20).unwrap();
+        tool("losetup", &["--set-capacity", &node]);
+        grow(&["-n"]);
+        assert_eq!(blocks(), before, "a dry run changes nothing");
+        grow(&[]);
+        assert!(blocks() > before + (350 << 20), "{kind}: {before} {}", blocks());
+        assert_eq!(fs::read_to_string(at.join("kept")).unwrap(), "kept\n");
+        disk.unmount();
+        if kind == "ext4" {
+            tool("fsck.ext4", &["-fn", &node]);
+        }
+    }
 }

@@ -1,6 +1,7 @@
 //! What each verb does: one call into a library, and its answer shown.
 
 mod building;
+pub mod filesystems;
 mod locking;
 pub mod repart;
 mod running;
@@ -109,7 +110,10 @@ pub fn run(arguments: &Arguments) -> Outcome {
         "shell" => running::shell(arguments),
         "vm" => running::vm(arguments),
         "boot" => running::boot(),
-        "repart" => repart(arguments),
+        "repart" => own_options(arguments, |words| repart::run("mkgold repart", words)),
+        verb @ ("growfs" | "makefs" | "makeswap") => {
+            own_options(arguments, |words| filesystems::run(verb, words))
+        }
         "summary" => summary(arguments),
         "cat-config" => cat_config(arguments),
         "clean" => clean(arguments),
@@ -127,13 +131,14 @@ pub fn run(arguments: &Arguments) -> Outcome {
     }
 }
 
-/// systemd-repart has its own options, which stand behind the verb.
-fn repart(arguments: &Arguments) -> Outcome {
+/// What is also a tool of systemd's has its own options, which stand behind the verb.
+fn own_options(arguments: &Arguments, run: impl FnOnce(&[std::ffi::OsString]) -> u8) -> Outcome {
     if arguments.directory.is_some() || arguments.json || !arguments.settings.is_empty() {
-        let message = "the options of repart stand behind it: mkgold repart --help";
-        return Err(Failure::Usage(message.into()));
+        let verb = &arguments.verb;
+        let message = format!("the options of {verb} stand behind it: mkgold {verb} --help");
+        return Err(Failure::Usage(message));
     }
-    match repart::run("mkgold repart", &arguments.rest) {
+    match run(&arguments.rest) {
         0 => Ok(()),
         status => Err(Failure::Exit(status)),
     }

@@ -8,7 +8,7 @@ mod image;
 mod options;
 mod preview;
 mod tables;
-mod world;
+pub mod world;
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -66,7 +66,7 @@ impl From<RepartError> for Stop {
 }
 
 /// An error with what caused it, on one line.
-fn chain(error: &dyn std::error::Error) -> String {
+pub fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

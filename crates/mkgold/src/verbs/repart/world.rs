@@ -182,7 +182,8 @@ pub fn seed(options: &Options, root: &Root) -> Result<(Guid, bool), String> {
     }
 }
 
-fn random() -> Result<Guid, String> {
+/// Sixteen random bytes, as a UUID.
+pub fn random() -> Result<Guid, String> {
     let mut bytes = [0; 16];
     let read = File::open("/dev/urandom").and_then(|mut f| f.read_exact(&mut bytes));
     read.map_err(|e| format!("/dev/urandom: {e}"))?;
