@@ -1,6 +1,6 @@
 //! Carries out a plan on an image file: contents first, the table last.
 //!
-//! What it is: the order of the writes, `CopyBlocks=` of a file, `SplitName=`, and the
+//! What it is: the order of the writes, `CopyBlocks=` of a file, and the
 //! check that nobody writes outside of its partition. What it is not: file systems,
 //! which a [`PartitionFiller`] makes, and the decision what to do with a disk that has
 //! something on it already ([`crate::repart`]).
@@ -41,6 +41,7 @@ use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use report::{Reporter, Unit};
+use rustix::fs::{IFlags, ioctl_getflags, ioctl_setflags};
 use tempfile::NamedTempFile;
 use tree::{Content, Segment, Tree, TreePath};
 
@@ -165,12 +166,6 @@ pub enum ExecuteError {
     /// The table.
     #[error(transparent)]
     Table(#[from] gpt::WriteError),
-    /// Two partitions would be split into one file.
-    #[error("{0} and {1}: SplitName= gives both the name {2:?}")]
-    SplitTwice(String, String, String),
-    /// The name cannot be one of a file.
-    #[error("{0}: SplitName= gives {1:?}, which cannot be part of a file's name")]
-    SplitName(String, String),
 }
 
 /// Refuses settings that are parsed and planned but cannot be carried out.
@@ -257,19 +252,23 @@ fn with_room(d: &Definition, measured: u64) -> u64 {
 /// Makes the image at `path`: under another name in the same directory, which is
 /// replaced when everything is on the disk.
 pub fn create_image(work: &Work<'_>, path: &Path) -> Result<(), ExecuteError> {
-    let temporary = complete_image(work, path, 0o644)?;
+    let temporary = complete_image(work, path, 0o644, true)?;
     let wrong = |source| io_error(path, "the image cannot be renamed", source);
     temporary.persist(path).map(|_| ()).map_err(|e| wrong(e.error))
 }
 
 /// The same where nothing is replaced: it is an error if there is such a file. Who may
 /// read and write it is up to the umask.
-pub fn create_new_image(work: &Work<'_>, path: &Path) -> Result<(), ExecuteError> {
+pub fn create_new_image(
+    work: &Work<'_>,
+    path: &Path,
+    copy_on_write: bool,
+) -> Result<(), ExecuteError> {
     let wrong = |source| io_error(path, "the image cannot be made", source);
     if path.symlink_metadata().is_ok() {
         return Err(wrong(io::ErrorKind::AlreadyExists.into()));
     }
-    let temporary = complete_image(work, path, 0o666)?;
+    let temporary = complete_image(work, path, 0o666, copy_on_write)?;
     temporary.persist_noclobber(path).map(|_| ()).map_err(|e| wrong(e.error))
 }
 
@@ -278,7 +277,12 @@ fn io_error(path: &Path, action: &'static str, source: io::Error) -> ExecuteErro
 }
 
 /// The whole image, on the disk, under another name in the directory of `path`.
-fn complete_image(work: &Work<'_>, path: &Path, mode: u32) -> Result<NamedTempFile, ExecuteError> {
+fn complete_image(
+    work: &Work<'_>,
+    path: &Path,
+    mode: u32,
+    copy_on_write: bool,
+) -> Result<NamedTempFile, ExecuteError> {
     let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut temporary = tempfile::Builder::new()
         .prefix(".mkgold-")
@@ -286,10 +290,22 @@ fn complete_image(work: &Work<'_>, path: &Path, mode: u32) -> Result<NamedTempFi
         .permissions(Permissions::from_mode(mode))
         .tempfile_in(parent)
         .map_err(|e| io_error(path, "the temporary file cannot be made", e))?;
+    if !copy_on_write {
+        in_place(work, temporary.as_file());
+    }
     write_image(work, temporary.as_file_mut(), path)?;
     let synced = temporary.as_file().sync_all();
     synced.map_err(|e| io_error(path, "the image cannot be flushed", e))?;
     Ok(temporary)
+}
+
+/// Has the file system not copy what is written again. Where it does not know that, it
+/// does not copy either, or there is no way.
+fn in_place(work: &Work<'_>, file: &File) {
+    let set = ioctl_getflags(file).and_then(|f| ioctl_setflags(file, f | IFlags::NOCOW));
+    if let Err(e) = set {
+        work.reporter.note(format!("the file system does not take --cow=no: {e}"));
+    }
 }
 
 /// Makes the image in an empty file; `shown` is its name in messages.
@@ -488,31 +504,4 @@ fn copy_range(from: &File, mut offset: u64, len: u64, out: &File, mut at: u64) -
         (offset, at, left) = (offset + n as u64, at + n as u64, left - n as u64);
     }
     Ok(())
-}
-
-/// The files that `--split=yes` makes of an image: each partition with its path.
-pub fn split_artifacts<'a>(
-    plan: &'a Plan,
-    image: &Path,
-) -> Result<Vec<(&'a PlannedPartition, PathBuf)>, ExecuteError> {
-    let name = image.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let (base, suffix) = match name.strip_suffix(".raw") {
-        Some(base) => (base, ".raw"),
-        None => (name.as_str(), ""),
-    };
-    let mut seen: BTreeMap<&str, &PlannedPartition> = BTreeMap::new();
-    let mut files = Vec::new();
-    for partition in &plan.partitions {
-        let Some(split) = partition.split_name.as_deref() else { continue };
-        let file = |p: &PlannedPartition| p.file.clone().unwrap_or_default();
-        if split.is_empty() || split.contains(['/', '\0']) || split.len() > 200 {
-            return Err(ExecuteError::SplitName(file(partition), split.to_owned()));
-        }
-        if let Some(other) = seen.insert(split, partition) {
-            let (a, b) = (file(other), file(partition));
-            return Err(ExecuteError::SplitTwice(a, b, split.to_owned()));
-        }
-        files.push((partition, image.with_file_name(format!("{base}.{split}{suffix}"))));
-    }
-    Ok(files)
 }

@@ -1,11 +1,12 @@
 //! What images are written through: everything that changes a disk is one of these
 //! calls, so that a test can record them and cut the power between any two.
 //!
-//! What it is: [`Medium`], and how an image file does it. What it is not: an order of
+//! What it is: [`Medium`], and how an image file or a block device does it. What it is not: an order of
 //! calls; the protocol stands in [`crate::execute`].
 
 use std::fs::File;
-use std::io::{self, Cursor};
+use std::io::{self, Cursor, Seek, SeekFrom};
+use std::os::unix::fs::FileTypeExt;
 
 use rustix::fs::{FallocateFlags, fallocate};
 
@@ -18,7 +19,7 @@ const PIECE: usize = 1 << 20;
 /// A writer of contents, which writes to one range of the file and nowhere else.
 pub type Writer<'a> = dyn FnMut(&mut File) -> Result<(), FillError> + 'a;
 
-/// An image file, or what stands for one in a test.
+/// An image file, a block device, or what stands for one in a test.
 pub trait Medium: Disk {
     /// How many bytes there are.
     fn len(&mut self) -> io::Result<u64>;
@@ -42,7 +43,11 @@ pub trait Medium: Disk {
 
 impl Medium for File {
     fn len(&mut self) -> io::Result<u64> {
-        Ok(self.metadata()?.len())
+        let metadata = self.metadata()?;
+        match metadata.file_type().is_block_device() {
+            true => self.seek(SeekFrom::End(0)),
+            false => Ok(metadata.len()),
+        }
     }
 
     fn set_len(&mut self, len: u64) -> io::Result<()> {
@@ -54,15 +59,15 @@ impl Medium for File {
         if len == 0 {
             return Ok(());
         }
-        let how = match discard {
-            true => FallocateFlags::PUNCH_HOLE,
-            false => FallocateFlags::ZERO_RANGE,
-        };
-        match fallocate(&*self, how | FallocateFlags::KEEP_SIZE, at, len) {
-            Ok(()) => Ok(()),
-            Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => zeroes(self, at, len),
-            Err(e) => Err(e.into()),
+        let ways = [FallocateFlags::PUNCH_HOLE, FallocateFlags::ZERO_RANGE];
+        for how in &ways[usize::from(!discard)..] {
+            match fallocate(&*self, *how | FallocateFlags::KEEP_SIZE, at, len) {
+                Ok(()) => return Ok(()),
+                Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => {}
+                Err(e) => return Err(e.into()),
+            }
         }
+        zeroes(self, at, len)
     }
 
     fn contents(&mut self, _: u64, _: u64, writer: &mut Writer<'_>) -> Result<(), FillError> {

@@ -1,7 +1,7 @@
-//! What systemd-repart does with one image file, in its order.
+//! What systemd-repart does with one disk, in its order.
 //!
 //! What it is: what to do with a disk that has or has no table ([`Empty`]), the factory
-//! reset, and the way from a file to a plan ([`Start::plan`]) and from a plan to the file
+//! reset, and the way from a disk to a plan ([`Start::plan`]) and from a plan to the disk
 //! ([`Start::carry_out`]). What it is not: the command line, and everything that comes
 //! from the machine: seed, facts and files come in as values.
 //!
@@ -77,6 +77,10 @@ pub struct Settings {
     pub epoch: Option<i64>,
     /// What the device is called, for the node names.
     pub device: String,
+    /// True if it is a block device and no image file.
+    pub block_device: bool,
+    /// `--cow=`: if not, a new image is written in place where the file system would copy.
+    pub copy_on_write: bool,
     /// Whose decisions to take.
     pub compat: Compat,
 }
@@ -251,10 +255,18 @@ impl Start {
         Ok(slots)
     }
 
-    /// Plans. Reads the sources, writes nothing.
-    pub fn plan(&self, inputs: &Inputs<'_>, settings: &Settings) -> Result<Planned, RepartError> {
-        let mut request = Request {
-            definitions: inputs.definitions,
+    /// What the partitions of the definitions are called. Reads and writes nothing.
+    pub fn identities(
+        &self,
+        definitions: &[Definition],
+        settings: &Settings,
+    ) -> Result<Vec<Identity>, RepartError> {
+        Ok(plan::identities(&self.request(definitions, settings))?)
+    }
+
+    fn request<'a>(&'a self, definitions: &'a [Definition], settings: &Settings) -> Request<'a> {
+        Request {
+            definitions,
             content: Default::default(),
             existing: self.found.as_ref(),
             current: Bytes(self.len),
@@ -262,11 +274,16 @@ impl Start {
             seed: settings.seed,
             sector_size: settings.sector_size,
             grain: settings.grain,
-            block_device: false,
+            block_device: settings.block_device,
             device: settings.device.clone(),
             defer: settings.defer.clone(),
             compat: settings.compat,
-        };
+        }
+    }
+
+    /// Plans. Reads the sources, writes nothing.
+    pub fn plan(&self, inputs: &Inputs<'_>, settings: &Settings) -> Result<Planned, RepartError> {
+        let mut request = self.request(inputs.definitions, settings);
         let identities = plan::identities(&request)?;
         let (missing, _) = plan::missing(inputs.definitions, self.found.as_ref().map(|f| &f.table));
         let sized = |i: &usize| {
@@ -313,7 +330,8 @@ impl Start {
         inputs: &Inputs<'_>,
         settings: &Settings,
     ) -> Result<(), RepartError> {
-        Ok(execute::create_new_image(&self.work(planned, inputs, settings), &self.path)?)
+        let work = self.work(planned, inputs, settings);
+        Ok(execute::create_new_image(&work, &self.path, settings.copy_on_write)?)
     }
 
     fn work<'a>(&self, planned: &'a Planned, inputs: &Inputs<'a>, settings: &Settings) -> Work<'a> {

@@ -172,7 +172,7 @@ fn warnings_name_what_is_ignored() {
         ("Type=home\nMakeSymlinks=/only\n", "is not PATH:TARGET"),
         ("Type=home\nCopyFiles=/a:/b:what\n", "there is no option \"what\""),
         ("Type=home\n[Other]\nx=y\n", "it is in [Other]"),
-        ("Type=home\nDiscard=yes\n", "have no effect without Encrypt="),
+        ("Type=home\nDiscard=yes\n", "Discard= has no effect without Encrypt="),
         ("Type=home\njunk\n", "the line has no '='"),
     ];
     for (text, expected) in cases {

@@ -54,6 +54,8 @@ fn settings(empty: Empty) -> Settings {
         defer: Default::default(),
         epoch: Some(0),
         device: "image.raw".into(),
+        block_device: false,
+        copy_on_write: true,
         compat: Compat::default(),
     }
 }

@@ -5,7 +5,7 @@
 //!
 //! Exit codes: 0 done; 1 it failed (the message says why and what to do); 2 the
 //! command line or the configuration is wrong; 3 `build --verify` found a difference.
-//! `repart` has systemd-repart's. What a signal ends ends by that signal, after it has cleaned up (137: the kernel killed
+//! `repart`, `growfs`, `makefs` and `makeswap` have those of systemd's tools. What a signal ends ends by that signal, after it has cleaned up (137: the kernel killed
 //! the work, for want of memory). `vm` and `shell` end with the exit code of what they run (QEMU, the command).
 
 mod arguments;
@@ -24,6 +24,10 @@ fn main() -> ExitCode {
     if called == verbs::repart::NAME {
         let words: Vec<_> = words.collect();
         return ExitCode::from(verbs::repart::run(verbs::repart::NAME, &words));
+    }
+    if let Some((_, verb)) = verbs::filesystems::NAMES.iter().find(|(name, _)| *name == called) {
+        let words: Vec<_> = words.collect();
+        return ExitCode::from(verbs::filesystems::run(verb, &words));
     }
     if let Some(tool) = verbs::toolbox::by_name(&called) {
         let words: Vec<_> = words.collect();

@@ -90,12 +90,21 @@ fn statuses_are_systemd_repart_s() {
     for (words, status, says) in [
         (&["--definitions=defs", "--root=tree", "b.raw"][..], 77, "no GUID partition table"),
         (&["--definitions=defs", "none.raw"], 1, "No such file"),
-        (&["--definitions=defs"], 1, "block devices"),
-        (&["--definitions=defs", "/dev/null"], 1, "block devices"),
-        (&["--image=x", "b.raw"], 1, "--image= is not supported yet"),
+        (&["--definitions=defs", "/dev/null"], 1, "neither an image file nor a block device"),
+        (
+            &["--definitions=defs", "--root=tree", "-"],
+            0,
+            "possible size of the image is 41M (43008512 bytes)",
+        ),
+        (&["--image=x", "b.raw"], 1, "--image=x: No such file"),
+        (&["--key-file=x", "b.raw"], 1, "--key-file= is not supported yet"),
         (&["--nonsense"], 1, "--nonsense"),
         (&["--definitions=none", "--can-factory-reset", "--empty=allow", "b.raw"], 1, ""),
-        (&["--definitions=defs", "--empty=allow", "b.raw"], 1, "need --copy-source= or --root="),
+        (
+            &["--definitions=defs", "--empty=allow", "b.raw"],
+            1,
+            "need --copy-source=, --root= or --image=",
+        ),
         (&["--help"], 0, ""),
     ] {
         let (code, _, messages) = output(dir, words);

@@ -344,6 +344,11 @@ pub struct Loaded {
     pub warnings: Vec<Diagnostic>,
 }
 
+/// The names of all settings.
+pub fn settings() -> impl Iterator<Item = &'static str> {
+    settings::names()
+}
+
 /// Finds, parses and validates the definitions.
 pub fn load(source: Source<'_>, facts: &Facts, compat: Compat) -> Result<Loaded, Refused> {
     let mut diagnostics = Vec::new();

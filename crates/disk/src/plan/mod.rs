@@ -147,6 +147,8 @@ pub struct PlannedPartition {
     pub roothash: Option<String>,
     /// The expanded `SplitName=`.
     pub split_name: Option<String>,
+    /// The file that its bytes are copied to as well (`--split=yes`).
+    pub split_path: Option<String>,
     /// What happens to it.
     pub activity: Activity,
     /// It is only reserved.

@@ -152,6 +152,7 @@ fn planned(item: &Item<'_>, list: &[Item<'_>], context: &Context) -> PlannedPart
         fs_sector_size: Bytes(d.map_or(context.fs_sector, |d| size::fs_sector(d, context))),
         roothash: None,
         split_name: d.and_then(|d| split_name(d, item)),
+        split_path: None,
         activity,
         deferred: false,
     }

@@ -25,6 +25,7 @@ impl Plan {
         let some = |f: fn(&PlannedPartition) -> bool| self.partitions.iter().any(f);
         let hashes = some(|p| p.roothash.is_some());
         let drop_ins = some(|p| !p.drop_ins.is_empty());
+        let split = some(|p| p.split_path.is_some());
         let rows = self.partitions.iter().map(|p| {
             let mut row = Map::new();
             let mut put = |key: &str, value: Value| row.insert(key.to_owned(), value);
@@ -49,6 +50,9 @@ impl Plan {
                     || (self.version < Version::V262 && p.definition.is_some());
                 let some = listed.then_some(&p.drop_ins);
                 put("drop-in_files", json!(some));
+            }
+            if split {
+                put("split_path", json!(p.split_path.as_deref().unwrap_or("-")));
             }
             Value::Object(row)
         });

@@ -217,6 +217,8 @@ fn settings(run: &Run, creates: bool, compat: Compat) -> Result<Settings, Failur
         },
         epoch: None,
         device: IMAGE.into(),
+        block_device: false,
+        copy_on_write: true,
         compat,
     })
 }

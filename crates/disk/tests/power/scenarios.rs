@@ -1,6 +1,6 @@
 //! Ways to change a disk, each cut short at every moment.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 
@@ -78,6 +78,8 @@ fn settings(empty: Empty, size: Size) -> Settings {
         defer: Default::default(),
         epoch: Some(0),
         device: PATH.into(),
+        block_device: false,
+        copy_on_write: true,
         compat: Compat::default(),
     }
 }
@@ -197,39 +199,64 @@ fn partitions(disk: &[u8]) -> Option<Partitions> {
     Some(found.table.entries.values().map(|e| (e.guid, (e.clone(), bytes(e)))).collect())
 }
 
+/// How often the power was cut.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Count {
+    /// Ways to change a disk.
+    pub scenarios: u64,
+    /// Writes of these, in units that are on the disk or not.
+    pub units: u64,
+    /// Moments at which the power was cut.
+    pub cuts: u64,
+    /// Those of them that leave different sets of units.
+    pub distinct: u64,
+}
+
 /// Cuts the power in every scenario after every prefix of its writes, and `random` times
-/// in any other way. Returns how many cuts there were.
-pub fn check(random: u64) -> u64 {
+/// in any other way.
+pub fn check(random: u64) -> Count {
     let scenarios = scenarios();
     std::thread::scope(|threads| {
         let all: Vec<_> =
             scenarios.iter().map(|s| threads.spawn(move || cut_short(s, random))).collect();
-        all.into_iter().map(|thread| thread.join().expect("it has said what is wrong")).sum()
+        all.into_iter().fold(Count::default(), |sum, thread| {
+            let one = thread.join().expect("it has said what is wrong");
+            Count {
+                scenarios: sum.scenarios + 1,
+                units: sum.units + one.units,
+                cuts: sum.cuts + one.cuts,
+                distinct: sum.distinct + one.distinct,
+            }
+        })
     })
 }
 
-fn cut_short(scenario: &Scenario, random: u64) -> u64 {
+fn cut_short(scenario: &Scenario, random: u64) -> Count {
     let mut whole = Memory::new(scenario.disk.clone());
     run(scenario, &mut whole, scenario.factory_reset);
     let cuts = Cuts::new(&scenario.disk, &whole.done);
     let end = whole.disk.into_inner();
     let done = partitions(&end).expect("there is a table in the end");
     assert!(done.len() > 1, "{}: something is there", scenario.name);
-    let mut count = 0;
-    let mut cut = |epoch: usize, disk: Vec<u8>| {
-        let place = format!("{}, epoch {epoch}, cut {count}", scenario.name);
-        check_cut(scenario, disk, &done, &place);
-        count += 1;
+    let units = (0..cuts.epochs()).map(|epoch| cuts.units(epoch) as u64).sum();
+    let mut count = Count { units, ..Count::default() };
+    let mut seen = BTreeSet::new();
+    let mut cut = |epoch: usize, kept: &mut dyn FnMut(usize) -> bool| {
+        let place = format!("{}, epoch {epoch}, cut {}", scenario.name, count.cuts);
+        let kept: Vec<bool> = (0..cuts.units(epoch)).map(kept).collect();
+        check_cut(scenario, cuts.disk(epoch, |i| kept[i]), &done, &place);
+        count.cuts += 1;
+        count.distinct += u64::from(seen.insert((epoch, kept)));
     };
     for epoch in 0..cuts.epochs() {
         // Every prefix; of long runs of contents every so many.
         let units = cuts.units(epoch);
         for kept in (0..=units).step_by(1 + units / 10) {
-            cut(epoch, cuts.disk(epoch, |i| i < kept));
+            cut(epoch, &mut |i| i < kept);
         }
         for left in (0..units).step_by(1 + units / 10) {
-            cut(epoch, cuts.disk(epoch, |i| i != left));
-            cut(epoch, cuts.disk(epoch, |i| i == left));
+            cut(epoch, &mut |i| i != left);
+            cut(epoch, &mut |i| i == left);
         }
     }
     let mut state = 0x9e37_79b9_7f4a_7c15u64;
@@ -243,7 +270,7 @@ fn cut_short(scenario: &Scenario, random: u64) -> u64 {
     for _ in 0..random {
         let epoch = next() as usize % cuts.epochs();
         let odds = next() % 101;
-        cut(epoch, cuts.disk(epoch, |_| next() % 100 < odds));
+        cut(epoch, &mut |_| next() % 100 < odds);
     }
     count
 }

@@ -2,6 +2,7 @@
 
 mod building;
 mod configuring;
+pub mod filesystems;
 mod locking;
 pub mod repart;
 mod running;
@@ -111,7 +112,10 @@ pub fn run(arguments: &Arguments) -> Outcome {
         "shell" => running::shell(arguments),
         "vm" => running::vm(arguments),
         "boot" => running::boot(),
-        "repart" => repart(arguments),
+        "repart" => own_options(arguments, |words| repart::run("mkgold repart", words)),
+        verb @ ("growfs" | "makefs" | "makeswap") => {
+            own_options(arguments, |words| filesystems::run(verb, words))
+        }
         "summary" => configuring::summary(arguments),
         "cat-config" => configuring::cat_config(arguments),
         "why-setting" => configuring::why_setting(arguments),
@@ -122,7 +126,9 @@ pub fn run(arguments: &Arguments) -> Outcome {
         "completion" => completion(arguments),
         "documentation" => print(&config::render_settings_markdown()),
         "help" => print(&command().render_long_help().to_string()),
-        other if toolbox::by_name(other).is_some() => toolbox(arguments),
+        other if let Some(tool) = toolbox::by_name(other) => {
+            own_options(arguments, |words| tool.run(&format!("mkgold {other}"), words))
+        }
         other => {
             let verbs = crate::arguments::VERBS.iter().map(|(verb, _)| *verb);
             let hint = config::diagnostic::did_you_mean(other, verbs).unwrap_or_default();
@@ -134,27 +140,14 @@ pub fn run(arguments: &Arguments) -> Outcome {
     }
 }
 
-/// systemd-repart has its own options, which stand behind the verb.
-fn repart(arguments: &Arguments) -> Outcome {
+/// What is also a tool of systemd's has its own options, which stand behind the verb.
+fn own_options(arguments: &Arguments, run: impl FnOnce(&[std::ffi::OsString]) -> u8) -> Outcome {
     if arguments.directory.is_some() || arguments.json || !arguments.settings.is_empty() {
-        let message = "the options of repart stand behind it: mkgold repart --help";
-        return Err(Failure::Usage(message.into()));
-    }
-    match repart::run("mkgold repart", &arguments.rest) {
-        0 => Ok(()),
-        status => Err(Failure::Exit(status)),
-    }
-}
-
-/// The tools have their own options, which stand behind the verb.
-fn toolbox(arguments: &Arguments) -> Outcome {
-    let verb = arguments.verb.as_str();
-    if arguments.directory.is_some() || arguments.json || !arguments.settings.is_empty() {
+        let verb = &arguments.verb;
         let message = format!("the options of {verb} stand behind it: mkgold {verb} --help");
         return Err(Failure::Usage(message));
     }
-    let tool = toolbox::by_name(verb).expect("it was found before");
-    match tool.run(&format!("mkgold {verb}"), &arguments.rest) {
+    match run(&arguments.rest) {
         0 => Ok(()),
         status => Err(Failure::Exit(status)),
     }

@@ -5,6 +5,7 @@
 
 use std::path::PathBuf;
 
+use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use disk::plan::{Defer, Size};
 use disk::repart::Empty;
@@ -36,6 +37,24 @@ pub struct Options {
     pub version: Version,
     pub preview: Option<Vec<Bytes>>,
     pub preview_picture: Option<PathBuf>,
+    pub image: Option<PathBuf>,
+    pub split: bool,
+    pub cow: bool,
+    pub fstab: Option<PathBuf>,
+    pub append_fstab: Option<AppendFstab>,
+    pub crypttab: Option<PathBuf>,
+    pub list_devices: bool,
+}
+
+/// `--append-fstab=`: what becomes of an fstab that exists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AppendFstab {
+    /// It is an error.
+    No,
+    /// It is replaced.
+    Replace,
+    /// Its generated section is.
+    Auto,
 }
 
 /// `--json=`.
@@ -61,7 +80,7 @@ const SUPPORTED: &[Spec] = &[
         "MODE",
         "What to do without a partition table: refuse (default), allow, require, force, create",
     ),
-    ("offline", "BOOL", "yes or auto; an image file is always worked on without loop devices"),
+    ("offline", "BOOL", "Has no effect: nothing is mounted, and loop devices are not used"),
     (
         "discard",
         "BOOL",
@@ -91,9 +110,17 @@ const SUPPORTED: &[Spec] = &[
     ("defer-partitions-empty", "BOOL", "The same for partitions that are called _empty"),
     ("defer-partitions-factory-reset", "BOOL", "The same for partitions with FactoryReset=yes"),
     ("copy-source", "DIR", "Where the files to copy are"),
-    ("image-policy", "POLICY", "Has no meaning without --image"),
-    ("cow", "BOOL", "auto only"),
-    ("split", "BOOL", "no only"),
+    ("image", "FILE", "As --root=, of what is in this image, and the default for IMAGE"),
+    ("image-policy", "POLICY", "With --image=: \"*\" only, all of its partitions are used"),
+    ("cow", "BOOL", "no: have the file system write a new image in place (btrfs)"),
+    ("split", "BOOL", "Also copy each partition to a file of its own, IMAGE.SPLITNAME.raw"),
+    ("generate-fstab", "PATH", "Write an fstab for MountPoint= to here, below what is copied from"),
+    (
+        "append-fstab",
+        "MODE",
+        "If there is an fstab: no (default): fail, replace, or auto: update it",
+    ),
+    ("generate-crypttab", "PATH", "Write a crypttab for EncryptedVolume= to here, like the fstab"),
     (
         "preview",
         "SIZES",
@@ -109,7 +136,6 @@ const SUPPORTED: &[Spec] = &[
 
 /// Options that are refused, with what to do instead.
 const REFUSED: &[(&str, &str)] = &[
-    ("image", "unpack the image, or mount it, and use --root="),
     ("private-key", "partitions with Verity= cannot be made yet"),
     ("private-key-source", "partitions with Verity= cannot be made yet"),
     ("certificate", "partitions with Verity= cannot be made yet"),
@@ -126,9 +152,6 @@ const REFUSED: &[(&str, &str)] = &[
     ("tpm2-pcrlock", "partitions with Encrypt= cannot be made yet"),
     ("copy-from", "write definitions with CopyBlocks="),
     ("make-ddi", "write definitions and use --empty=create --size=auto"),
-    ("append-fstab", "write the fstab by hand"),
-    ("generate-fstab", "write the fstab by hand"),
-    ("generate-crypttab", "write the crypttab by hand"),
     ("el-torito", "hybrid images of optical media cannot be made yet"),
     ("el-torito-system", "hybrid images of optical media cannot be made yet"),
     ("el-torito-volume", "hybrid images of optical media cannot be made yet"),
@@ -137,7 +160,6 @@ const REFUSED: &[(&str, &str)] = &[
 
 /// Refused, without a value.
 const REFUSED_FLAGS: &[(&str, Option<char>, &str)] = &[
-    ("list-devices", None, "block devices cannot be repartitioned yet"),
     ("sysext", Some('S'), "write definitions and use --empty=create --size=auto"),
     ("confext", Some('C'), "write definitions and use --empty=create --size=auto"),
     ("portable", Some('P'), "write definitions and use --empty=create --size=auto"),
@@ -159,16 +181,19 @@ pub fn command(name: &'static str) -> Command {
     let flag = |name: &'static str| Arg::new(name).long(name).action(ArgAction::SetTrue);
     let mut command = Command::new(name)
         .version(env!("CARGO_PKG_VERSION"))
-        .about("Grows and adds partitions of an image file, or makes one, as systemd-repart does")
+        .about("Grows and adds partitions of a disk or image file, or makes one, as systemd-repart does")
         .after_help(
-            "Exit status: 0 done, or nothing to do; 1 it failed; 77 the file has no GUID \
-             partition table, or --empty= does not allow to touch it.\n\
-             Block devices are not supported yet.",
+            "Without IMAGE: the disk that the root is on. With \"-\": only say how large a disk \
+             has to be.\n\
+             Exit status: 0 done, or nothing to do; 1 it failed; 76 there is no disk that the \
+             root is on; 77 the disk has no GUID partition table, or --empty= does not allow to \
+             touch it.",
         )
         .infer_long_args(true)
         .args_override_self(true)
         .arg(Arg::new("device").value_name("IMAGE").num_args(0..))
         .arg(flag("no-pager").hide(true))
+        .arg(flag("list-devices").help("List the disks that could be repartitioned"))
         .arg(flag("no-legend").help("Leave the line out that names the columns"))
         .arg(
             flag("can-factory-reset").help("Only say (0 or 1) if a factory reset removes anything"),
@@ -180,6 +205,8 @@ pub fn command(name: &'static str) -> Command {
             _ => None,
         };
         let arg = valued(name, value).help(*help);
+        let arg =
+            if *name == "append-fstab" { arg.num_args(0..=1).require_equals(true) } else { arg };
         command = command.arg(match short {
             // -n is a flag, only the long option has a value.
             Some('n') | None => arg,
@@ -253,6 +280,13 @@ pub fn options(matches: &ArgMatches, native: Architecture) -> Result<Options, St
         dry_run: true,
         preview: one("preview").map(parse_sizes).transpose()?,
         preview_picture: one("preview-picture").map(PathBuf::from),
+        image: one("image").filter(|s| !s.is_empty()).map(PathBuf::from),
+        split: boolean("split")?.unwrap_or(false),
+        cow: one("cow").is_none_or(|text| text == "auto") || boolean("cow")?.unwrap_or(true),
+        fstab: one("generate-fstab").filter(|s| !s.is_empty()).map(PathBuf::from),
+        append_fstab: append_fstab(matches)?,
+        crypttab: one("generate-crypttab").filter(|s| !s.is_empty()).map(PathBuf::from),
+        list_devices: matches.get_flag("list-devices"),
     };
     let dry = if matches.get_flag("n") { Some(true) } else { boolean("dry-run")? };
     options.dry_run = dry.unwrap_or(true) && options.empty != Empty::Create;
@@ -265,15 +299,15 @@ fn device(matches: &ArgMatches) -> Result<Option<String>, String> {
     let words: Vec<&String> = matches.get_many("device").into_iter().flatten().collect();
     match words.as_slice() {
         [] => Ok(None),
-        [one] => Ok(Some((*one).clone()).filter(|d| !d.is_empty() && d != "-")),
+        [one] if one.is_empty() => Ok(Some("-".into())),
+        [one] => Ok(Some((*one).clone())),
         [_, extra, ..] => Err(format!("there is one IMAGE at most, but also {extra:?}")),
     }
 }
 
 /// What is known and cannot be done.
 fn refuse(matches: &ArgMatches) -> Result<(), String> {
-    let given =
-        |name: &str| matches.value_source(name) == Some(clap::parser::ValueSource::CommandLine);
+    let given = |name: &str| matches.value_source(name) == Some(ValueSource::CommandLine);
     if let Some((name, hint)) = REFUSED.iter().find(|(name, _)| given(name)) {
         return Err(format!("--{name}= is not supported yet; {hint}"));
     }
@@ -281,26 +315,27 @@ fn refuse(matches: &ArgMatches) -> Result<(), String> {
         let shown = short.map_or(format!("--{name}"), |c| format!("-{c} (--make-ddi={name})"));
         return Err(format!("{shown} is not supported yet; {hint}"));
     }
-    for (name, works, why) in [
-        ("offline", &["auto"][..], "there is no online mode, which needs loop devices"),
-        ("cow", &["auto"], "NOCOW cannot be set yet"),
-        ("split", &[], "split artifacts cannot be made yet"),
-        (
-            "image-policy",
-            &["*", ""],
-            "it has a meaning only with --image=, which is not supported yet",
-        ),
-    ] {
-        let Some(text) = matches.get_one::<String>(name) else { continue };
-        let yes = parse_bool(name, text);
-        let fine = works.contains(&text.as_str())
-            || (name == "offline" && yes == Ok(true))
-            || (name == "split" && yes == Ok(false));
-        if !fine {
-            return Err(format!("--{name}={text} is not supported yet: {why}"));
-        }
+    if let Some(text) = matches.get_one::<String>("offline").filter(|text| *text != "auto") {
+        parse_bool("offline", text)?;
     }
-    Ok(())
+    match matches.get_one::<String>("image-policy").map(String::as_str) {
+        None | Some("" | "*") => Ok(()),
+        Some(text) => Err(format!(
+            "--image-policy={text} is not supported yet: all partitions of an image are used"
+        )),
+    }
+}
+
+fn append_fstab(matches: &ArgMatches) -> Result<Option<AppendFstab>, String> {
+    let given = matches.value_source("append-fstab") == Some(ValueSource::CommandLine);
+    let text = matches.get_one::<String>("append-fstab").map_or("", String::as_str);
+    match text {
+        _ if !given => Ok(None),
+        "no" => Ok(Some(AppendFstab::No)),
+        "replace" => Ok(Some(AppendFstab::Replace)),
+        "" | "auto" => Ok(Some(AppendFstab::Auto)),
+        _ => Err(format!("--append-fstab={text}: it is no, replace or auto")),
+    }
 }
 
 fn together(o: &Options) -> Result<(), String> {
@@ -311,8 +346,20 @@ fn together(o: &Options) -> Result<(), String> {
     if o.empty == Empty::Create && o.size.is_none() {
         return Err("--empty=create needs --size=".into());
     }
-    if makes && o.device.is_none() {
+    if makes && o.device.is_none() && o.image.is_none() {
         return Err("--empty=force, require and create need the path of an image".into());
+    }
+    if o.root.is_some() && o.image.is_some() {
+        return Err("--root= and --image= exclude each other".into());
+    }
+    if o.append_fstab.is_some() && o.fstab.is_none() {
+        return Err("--append-fstab= needs --generate-fstab=".into());
+    }
+    if o.split && o.device.is_none() {
+        return Err("--split=yes needs the path of an image".into());
+    }
+    if (o.fstab.is_some() || o.crypttab.is_some()) && o.image.is_some() && o.copy_source.is_none() {
+        return Err("--generate-fstab= and --generate-crypttab= do not write to an --image=".into());
     }
     if (o.factory_reset || o.can_factory_reset) && makes {
         return Err(
@@ -419,7 +466,7 @@ mod tests {
         let names: Vec<String> = o.include.unwrap().iter().map(ToString::to_string).collect();
         assert_eq!(names, ["root-arm64", "home", "swap"]);
         assert_eq!((o.definitions.len(), o.sector_size), (2, Some(SectorSize::S4096)));
-        assert_eq!(parse(&["-"]).unwrap().device, None);
+        assert_eq!(parse(&[""]).unwrap().device.as_deref(), Some("-"));
     }
 
     #[test]
@@ -436,6 +483,13 @@ mod tests {
             (&["--discard=perhaps"], "neither yes nor no"),
             (&["--size=lots"], "no size"),
             (&["a", "b"], "one IMAGE at most"),
+            (&["--root=/x", "--image=y", "a"], "exclude each other"),
+            (&["--append-fstab", "a"], "needs --generate-fstab="),
+            (&["--append-fstab=some", "--generate-fstab=/x", "a"], "no, replace or auto"),
+            (&["--image=y", "--generate-fstab=/x", "a"], "do not write to an --image="),
+            (&["--split=yes"], "needs the path"),
+            (&["--image-policy=root=signed", "a"], "is not supported yet"),
+            (&["--offline=perhaps", "a"], "neither yes nor no"),
             (&["--what"], "--what"),
         ] {
             let error = parse(words).unwrap_err();
@@ -443,6 +497,7 @@ mod tests {
         }
     }
 
+    /// What each option that is taken does is shown by `tests/repart_options.rs`.
     #[test]
     fn every_option_of_systemd_repart_is_taken_or_refused_by_its_name() {
         // systemd-repart(8) of version 262.
@@ -505,11 +560,13 @@ mod tests {
             "offline=no",
             "cow=yes",
         ];
-        const REFUSED_NOW: usize = 30;
+        const REFUSED_NOW: usize = 21;
         let mut refused = 0;
         for option in ALL {
             let word = format!("--{option}");
-            match parse(&[&word, "x"]) {
+            let mut words = vec![word.as_str(), "x"];
+            words.extend(option.starts_with("append-fstab").then_some("--generate-fstab=/x"));
+            match parse(&words) {
                 Ok(_) => {}
                 Err(message) if matches!(option, "help" | "version") => {
                     assert!(!message.contains(&format!("{word} is not")), "{message}");

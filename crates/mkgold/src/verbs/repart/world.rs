@@ -4,16 +4,18 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
-use std::path::Path;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use disk::definition::{Definition, Facts, Wanted};
 use disk::{Architecture, Guid};
 use os::env_file;
 use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
-use tree::Tree;
 use tree::dir::Owners;
+use tree::{Tree, TreePath};
 
+use super::image;
 use super::options::Options;
 use crate::verbs::variable;
 
@@ -55,8 +57,64 @@ fn read_below(root: &Path, path: &str) -> Result<Option<String>, String> {
     }
 }
 
+/// Where definitions and what specifiers stand for come from.
+pub enum Root {
+    /// A directory of this machine.
+    Dir(PathBuf),
+    /// What is in an image.
+    Image(Tree),
+}
+
+impl Root {
+    /// As the options have it; by default `/`, in an initrd the system that it mounts.
+    pub fn new(options: &Options) -> Result<Root, String> {
+        if let Some(image) = &options.image {
+            return image::tree(image, options.sector_size).map(Root::Image);
+        }
+        let initrd = Path::new("/etc/initrd-release").exists();
+        let usr = || {
+            let dev = |path: &str| std::fs::metadata(path).map(|m| m.dev()).ok();
+            dev("/sysusr/usr").is_some_and(|d| Some(d) != dev("/sysusr"))
+        };
+        let default = || match initrd {
+            true if usr() => "/sysusr".into(),
+            true => "/sysroot".into(),
+            false => "/".into(),
+        };
+        Ok(Root::Dir(options.root.clone().unwrap_or_else(default)))
+    }
+
+    fn read(&self, path: &str) -> Result<Option<String>, String> {
+        match self {
+            Root::Dir(root) => read_below(root, path),
+            Root::Image(tree) => {
+                let path = TreePath::new(path).map_err(|e| e.to_string())?;
+                let content = tree.lookup(&path).and_then(|node| node.content());
+                let bytes = content.map(|c| c.read(MAX_FILE)).transpose();
+                let bytes = bytes.map_err(|e| format!("{path}: {e}"))?;
+                Ok(bytes.map(|b| String::from_utf8_lossy(&b).into_owned()))
+            }
+        }
+    }
+}
+
+/// The disk that the root is on, if there is one disk.
+pub fn disk_behind(root: &Root) -> Result<Option<PathBuf>, String> {
+    let Root::Dir(root) = root else { return Ok(None) };
+    if let Ok(link) = std::fs::canonicalize("/run/systemd/volatile-root") {
+        return Ok(Some(link));
+    }
+    for dir in [root.clone(), root.join("usr")] {
+        let found = disk::device::behind(&dir).map_err(|e| format!("{}: {e}", dir.display()))?;
+        if found.is_some() {
+            return Ok(found);
+        }
+    }
+    Ok(None)
+}
+
 /// What specifiers stand for, and what the environment says about formats.
-pub fn facts(options: &Options, root: &Path) -> Result<Facts, String> {
+pub fn facts(options: &Options, root: &Root) -> Result<Facts, String> {
     let mut facts = Facts::new(architecture()?);
     facts.retype = options.architecture;
     facts.wanted = match (&options.include, &options.exclude) {
@@ -77,18 +135,18 @@ pub fn facts(options: &Options, root: &Path) -> Result<Facts, String> {
     Ok(facts)
 }
 
-fn specifiers(root: &Path) -> Result<BTreeMap<char, String>, String> {
+fn specifiers(root: &Root) -> Result<BTreeMap<char, String>, String> {
     let mut all = BTreeMap::new();
-    let release = match read_below(root, "etc/os-release")? {
+    let release = match root.read("etc/os-release")? {
         Some(text) => Some(text),
-        None => read_below(root, "usr/lib/os-release")?,
+        None => root.read("usr/lib/os-release")?,
     };
     all.extend(of_release(&env_file::parse(&release.unwrap_or_default())));
     all.extend(machine_id(root)?.map(|id| ('m', id.plain())));
     let uname = rustix::system::uname();
     let host = uname.nodename().to_string_lossy().into_owned();
     all.insert('l', host.split('.').next().unwrap_or_default().to_owned());
-    let info = env_file::parse(&read_below(root, "etc/machine-info")?.unwrap_or_default());
+    let info = env_file::parse(&root.read("etc/machine-info")?.unwrap_or_default());
     all.insert('q', info.get("PRETTY_HOSTNAME").unwrap_or(&host).clone());
     all.insert('H', host);
     all.insert('v', uname.release().to_string_lossy().into_owned());
@@ -107,13 +165,13 @@ pub fn of_release(release: &BTreeMap<String, String>) -> BTreeMap<char, String> 
 }
 
 /// The ID of the root, if it has one.
-fn machine_id(root: &Path) -> Result<Option<Guid>, String> {
-    let text = read_below(root, "etc/machine-id")?.unwrap_or_default();
+fn machine_id(root: &Root) -> Result<Option<Guid>, String> {
+    let text = root.read("etc/machine-id")?.unwrap_or_default();
     Ok(text.trim().parse().ok().filter(|id: &Guid| !id.is_nil()))
 }
 
 /// What identifiers derive from, and whether it was made up.
-pub fn seed(options: &Options, root: &Path) -> Result<(Guid, bool), String> {
+pub fn seed(options: &Options, root: &Root) -> Result<(Guid, bool), String> {
     match options.seed.as_deref() {
         Some("random") => Ok((random()?, true)),
         Some(text) => text.parse().map(|seed| (seed, false)).map_err(|e| format!("--seed: {e}")),
@@ -124,7 +182,8 @@ pub fn seed(options: &Options, root: &Path) -> Result<(Guid, bool), String> {
     }
 }
 
-fn random() -> Result<Guid, String> {
+/// Sixteen random bytes, as a UUID.
+pub fn random() -> Result<Guid, String> {
     let mut bytes = [0; 16];
     let read = File::open("/dev/urandom").and_then(|mut f| f.read_exact(&mut bytes));
     read.map_err(|e| format!("/dev/urandom: {e}"))?;
@@ -145,12 +204,15 @@ pub fn now() -> i64 {
 }
 
 /// Where files are copied from: nothing is read if nothing is copied.
-pub fn source(options: &Options, definitions: &[&Definition]) -> Result<Tree, String> {
+pub fn source(options: &Options, root: &Root, definitions: &[&Definition]) -> Result<Tree, String> {
     let reads = |d: &&&Definition| !d.copy_files.is_empty() || d.copy_blocks.is_some();
     let Some(first) = definitions.iter().find(reads) else { return Ok(Tree::new()) };
+    if let (Root::Image(tree), None) = (root, &options.copy_source) {
+        return Ok(tree.clone());
+    }
     let Some(dir) = options.copy_source.as_deref().or(options.root.as_deref()) else {
         return Err(format!(
-            "{}: CopyFiles= and CopyBlocks= need --copy-source= or --root=; to copy from the \
+            "{}: CopyFiles= and CopyBlocks= need --copy-source=, --root= or --image=; to copy from the \
              running system is not supported yet",
             first.path
         ));
