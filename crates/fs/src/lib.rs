@@ -15,6 +15,7 @@ mod error;
 pub mod ext4;
 pub mod fat;
 mod image;
+mod lz4;
 mod output;
 pub mod squashfs;
 pub mod swap;

@@ -13,6 +13,7 @@ pub const VERBS: &[(&str, &str)] = &[
     ("lock", "Write mkgold.lock; with --update renew it"),
     ("vm", "Boot the image in a virtual machine, its console on this terminal"),
     ("shell", "Run a shell, or the command that follows, in the image"),
+    ("check", "Say whether an image, directory or tar archive is golden (mkgold check --help)"),
     ("summary", "Show the configuration that would be built"),
     ("cat-config", "Show the configuration files that are read, and the embedded default"),
     ("clean", "Remove outputs; with -f also this project's cached trees, with -ff its packages"),

@@ -1,6 +1,7 @@
 //! What each verb does: one call into a library, and its answer shown.
 
 mod building;
+mod check;
 mod locking;
 mod running;
 mod verify;
@@ -108,6 +109,7 @@ pub fn run(arguments: &Arguments) -> Outcome {
         "shell" => running::shell(arguments),
         "vm" => running::vm(arguments),
         "boot" => running::boot(),
+        "check" => check::run(arguments),
         "summary" => summary(arguments),
         "cat-config" => cat_config(arguments),
         "clean" => clean(arguments),
