@@ -17,6 +17,7 @@ pub mod ext4;
 pub mod fat;
 pub mod grow;
 mod image;
+mod lz4;
 mod output;
 pub mod probe;
 pub mod squashfs;

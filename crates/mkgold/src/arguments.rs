@@ -13,6 +13,7 @@ pub const VERBS: &[(&str, &str)] = &[
     ("lock", "Write mkgold.lock; with --update renew it"),
     ("vm", "Boot the image in a virtual machine, its console on this terminal"),
     ("shell", "Run a shell, or the command that follows, in the image"),
+    ("check", "Say whether an image, directory or tar archive is golden (mkgold check --help)"),
     ("repart", "Add and grow partitions of an image, or make one, as systemd-repart does"),
     ("firstboot", "Set locale, time zone, root's account … of an image, as systemd-firstboot does"),
     ("sysusers", "Make the users and groups that an image declares, as systemd-sysusers does"),

@@ -1,6 +1,7 @@
 //! What each verb does: one call into a library, and its answer shown.
 
 mod building;
+mod check;
 mod configuring;
 pub mod filesystems;
 mod locking;
@@ -112,6 +113,7 @@ pub fn run(arguments: &Arguments) -> Outcome {
         "shell" => running::shell(arguments),
         "vm" => running::vm(arguments),
         "boot" => running::boot(),
+        "check" => check::run(arguments),
         "repart" => own_options(arguments, |words| repart::run("mkgold repart", words)),
         verb @ ("growfs" | "makefs" | "makeswap") => {
             own_options(arguments, |words| filesystems::run(verb, words))
