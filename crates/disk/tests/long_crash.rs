@@ -1,5 +1,7 @@
 //! More orders in which writes may reach a disk whose power is cut; see `crash.rs`.
 
+#![allow(clippy::print_stdout, reason = "figures")]
+
 mod power;
 #[path = "power/scenarios.rs"]
 mod scenarios;
