@@ -72,8 +72,7 @@ pub(crate) fn remove_all(dir: BorrowedFd<'_>, name: &CStr) -> io::Result<()> {
     if !remains(dir, name)? {
         return Ok(());
     }
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    empty(rustix::fs::openat(dir, name, flags, Mode::empty())?.as_fd())?;
+    empty(open_child(dir, name)?.as_fd())?;
     match rustix::fs::unlinkat(dir, name, AtFlags::REMOVEDIR) {
         Ok(()) | Err(Errno::NOENT) => Ok(()),
         Err(e) => Err(e.into()),
@@ -96,8 +95,7 @@ fn empty(top: BorrowedFd<'_>) -> io::Result<()> {
         if !remains(top, &name)? {
             continue;
         }
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let open = rustix::fs::openat(top, &name, flags, Mode::empty())?;
+        let open = open_child(top, &name)?;
         queue.push(name);
         for entry in names(open.as_fd())? {
             if remains(open.as_fd(), &entry)? {
@@ -108,6 +106,12 @@ fn empty(top: BorrowedFd<'_>) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Opens the directory `name` in `dir`; a symbolic link is an error.
+fn open_child(dir: BorrowedFd<'_>, name: &CStr) -> io::Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    Ok(rustix::fs::openat(dir, name, flags, Mode::empty())?)
 }
 
 /// Removes `name`, unless it is a directory with something in it; whether that is so.
