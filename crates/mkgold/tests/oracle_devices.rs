@@ -91,6 +91,14 @@ fn as_root(what: &str) -> bool {
     root
 }
 
+/// ext4 grows for those who may use what is reserved.
+fn may_grow_ext4() -> bool {
+    const CAP_SYS_RESOURCE: u32 = 24;
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let set = status.lines().find_map(|line| line.strip_prefix("CapEff:")).unwrap();
+    u64::from_str_radix(set.trim(), 16).unwrap() & 1 << CAP_SYS_RESOURCE != 0
+}
+
 const SEED: &str = "--seed=750b6cd5-c4ae-4012-a15e-7be3c29e6a47";
 const ROOT: &str = "[Partition]\nType=root\nFormat=ext4\nCopyFiles=/\nSizeMinBytes=40M\n";
 const HOME: &str =
@@ -212,6 +220,10 @@ fn file_systems_are_made_where_nothing_is_and_grow_while_they_are_mounted() {
                 continue;
             }
             Some(maker) => drop(tool(maker, &[&node])),
+        }
+        if kind == "ext4" && !may_grow_ext4() {
+            println!("NOT TESTED: growing ext4 (needs CAP_SYS_RESOURCE)");
+            continue;
         }
         let at = d.join("mnt");
         fs::create_dir_all(&at).unwrap();
