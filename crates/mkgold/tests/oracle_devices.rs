@@ -1,5 +1,6 @@
 //! `mkgold repart` on block devices: a loop device whose root is mounted meanwhile, and
 //! what the kernel and sfdisk say of it afterwards. As root only.
+#![allow(clippy::print_stdout, reason = "what is not tested is said")]
 
 use std::fs;
 use std::path::{Path, PathBuf};
