@@ -264,7 +264,8 @@ pub fn mounted(directory: &Path) -> io::Result<Option<Mounted>> {
     let directory = std::fs::canonicalize(directory)?;
     let table = std::fs::read_to_string("/proc/self/mountinfo")?;
     // The last one hides the others.
-    let Some((device, source)) = table.lines().rev().find_map(|l| mount(l, &directory)) else {
+    let found = table.lines().rev().find_map(|line| mount(line, &directory));
+    let Some((device, source)) = found else {
         return Ok(None);
     };
     let mut sys = std::fs::canonicalize(Path::new("/sys/dev/block").join(device));

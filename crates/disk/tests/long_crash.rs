@@ -1,4 +1,5 @@
 //! More orders in which writes may reach a disk whose power is cut; see `crash.rs`.
+#![allow(clippy::print_stdout, reason = "figures for docs/")]
 
 #![allow(clippy::print_stdout, reason = "figures")]
 
