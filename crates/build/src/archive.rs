@@ -7,29 +7,19 @@
 //! the file, and contents refer to it. What is hostile in it stays inside the Tree.
 
 use std::fs::File;
-use std::io::{self, BufReader, Read, Write};
+use std::io::{self, Read, Write};
 use std::path::Path;
 use std::sync::Arc;
 
-use dpkg::tar::{Header, Reader, Type};
+use image::archive::{Compression, MAX_RATIO, MAX_UNPACKED};
 use store::{KeyHasher, Store};
-use tree::{Blob, Content, Kind, Meta, Node, Segment, Tree, TreePath};
+use tree::{Blob, Content, Kind, Segment, Tree, TreePath};
 
 use crate::error::BuildError;
 use crate::outputs::io_error;
 
 /// The kind of objects that contents of layers lie in.
 const PACK: &str = "pack";
-/// The most that an archive may decompress to.
-const MAX_UNPACKED: u64 = 64 << 30;
-/// One larger than [`dpkg::SMALL_DATA`] may have this many bytes for each compressed one.
-const MAX_RATIO: u64 = 1000;
-/// The most entries that an archive may have.
-const MAX_ENTRIES: usize = 4_000_000;
-/// Dictionaries up to what `xz -9` uses, with room.
-const LZMA_MEMORY: u64 = 128 << 20;
-/// 128 MiB windows.
-const ZSTD_WINDOW_LOG: u32 = 27;
 
 /// True for what is taken for a tar archive, by its name as mkosi does.
 pub fn is_tar(path: &Path) -> bool {
@@ -45,23 +35,7 @@ pub fn is_image(path: &Path) -> bool {
 /// Reads the tar archive at `path`: owners by number, times as they are.
 pub fn read_tar(path: &Path, store: &Store) -> Result<Tree, BuildError> {
     let (blob, len) = unpacked(path, store)?;
-    let broken = |source| BuildError::TreeArchive { path: path.to_owned(), source };
-    let file = blob.with_file(File::try_clone).map_err(io_error("open", blob.path()))?;
-    let mut file = &file;
-    io::Seek::rewind(&mut file).map_err(io_error("read", path))?;
-    let mut reader = Reader::new(BufReader::with_capacity(1 << 17, file.take(len)));
-    let mut tree = Tree::new();
-    while let Some(header) = reader.next().map_err(broken)? {
-        if tree.len() >= MAX_ENTRIES {
-            let message = format!("{}: more than {MAX_ENTRIES} entries", path.display());
-            return Err(BuildError::Image(message));
-        }
-        let shown = String::from_utf8_lossy(&header.path).into_owned();
-        add(&mut tree, header, &blob).map_err(|source| {
-            BuildError::Image(format!("{}: entry {shown:?}: {source}", path.display()))
-        })?;
-    }
-    Ok(tree)
+    Ok(image::archive::tree_of(path, &blob, len)?)
 }
 
 /// The archive's stream in the store, and its length.
@@ -90,66 +64,18 @@ fn unpacked(path: &Path, store: &Store) -> Result<(Arc<Blob>, u64), BuildError> 
 }
 
 fn decoder(path: &Path, file: File) -> io::Result<Box<dyn Read>> {
-    let input = BufReader::with_capacity(1 << 17, file);
     let extension = path.extension().unwrap_or_default().to_string_lossy().into_owned();
-    Ok(match extension.as_str() {
-        "gz" | "tgz" => Box::new(flate2::bufread::MultiGzDecoder::new(input)),
-        "xz" => {
-            let flags = liblzma::stream::CONCATENATED;
-            let stream = liblzma::stream::Stream::new_stream_decoder(LZMA_MEMORY, flags);
-            let stream = stream.map_err(io::Error::other)?;
-            Box::new(liblzma::bufread::XzDecoder::new_stream(input, stream))
-        }
-        "zst" => {
-            let mut decoder = zstd::Decoder::with_buffer(input)?;
-            decoder.window_log_max(ZSTD_WINDOW_LOG)?;
-            Box::new(decoder)
-        }
-        "tar" => Box::new(input),
+    let how = match extension.as_str() {
+        "gz" | "tgz" => Compression::Gzip,
+        "xz" => Compression::Xz,
+        "zst" => Compression::Zstd,
+        "tar" => Compression::None,
         other => {
             let message = format!("{other:?} is not supported: use .tar, .gz, .xz or .zst");
             return Err(io::Error::new(io::ErrorKind::Unsupported, message));
         }
-    })
-}
-
-/// Adds an entry as `tar --extract` would into an empty directory: through links of
-/// the archive to directories of the archive, never out of it.
-fn add(tree: &mut Tree, header: Header, blob: &Arc<Blob>) -> Result<(), tree::TreeError> {
-    let wanted = TreePath::new(&header.path)?;
-    let place = match header.kind {
-        Type::Directory => tree.resolve(&wanted)?,
-        _ => tree.resolve_parent(&wanted)?,
     };
-    if let Some(parent) = place.parent() {
-        tree.make_dirs(&parent)?;
-    }
-    let kind = match header.kind {
-        Type::HardLink => {
-            let target = tree.resolve_parent(&TreePath::new(&header.link)?)?;
-            if target == place {
-                return Ok(());
-            }
-            // Looked at first: what is there must not go for a link that leads nowhere.
-            match tree.get(&target) {
-                None => return Err(tree::TreeError::NotFound(target)),
-                Some(node) if node.is_dir() => return Err(tree::TreeError::IsADirectory(target)),
-                Some(_) => tree.remove(&place),
-            };
-            return match tree.contains(&target) {
-                true => tree.add_link(place, &target),
-                false => Err(tree::TreeError::NotFound(target)),
-            };
-        }
-        Type::File => Kind::File(Content::range(blob.clone(), header.offset, header.size)),
-        Type::Symlink => Kind::Symlink(header.link.into()),
-        Type::CharDevice => Kind::CharDev(header.device),
-        Type::BlockDevice => Kind::BlockDev(header.device),
-        Type::Directory => Kind::Dir,
-        Type::Fifo => Kind::Fifo,
-    };
-    let Header { mode, uid, gid, mtime, xattrs, .. } = header;
-    tree.put(place, Node { meta: Meta { mode, uid, gid, mtime, xattrs }, kind })
+    image::archive::decoder(how, file)
 }
 
 /// Brings contents that lie in files of the host into the store, so that a layer can
@@ -231,10 +157,10 @@ pub mod fuzzing {
         let mut data = data.to_vec();
         dpkg::tar::seal_all(&mut data);
         let blob = Blob::at_path("/dev/null");
-        let mut reader = Reader::new(&data[..]);
+        let mut reader = dpkg::tar::Reader::new(&data[..]);
         let mut tree = Tree::new();
         while let Ok(Some(header)) = reader.next() {
-            let _ = add(&mut tree, header, &blob);
+            let _ = image::archive::add(&mut tree, header, &blob);
         }
         // Laid over a system, links among them, it stays a sound Tree.
         let mut system = Tree::new();
@@ -260,6 +186,7 @@ pub mod fuzzing {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tree::{Meta, Node};
 
     fn sample() -> Tree {
         let p = TreePath::literal;

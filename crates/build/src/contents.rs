@@ -5,7 +5,6 @@
 //! else's, so nothing in it is trusted.
 
 use std::fs::File;
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -86,7 +85,7 @@ pub fn format(blob: &Arc<Blob>, offset: u64) -> Option<Format> {
         let mut bytes = vec![0; magic.len()];
         let place = offset.checked_add(at);
         place.is_some_and(|place| {
-            let read = blob.with_file(|file| file.read_exact_at(&mut bytes, place));
+            let read = blob.read_exact_at(&mut bytes, place);
             read.is_ok() && bytes == magic
         })
     };

@@ -71,13 +71,8 @@ pub enum BuildError {
         source: std::io::Error,
     },
     /// An archive of the project cannot be read.
-    #[error("{}: {source}", path.display())]
-    TreeArchive {
-        /// The archive.
-        path: PathBuf,
-        /// What is wrong with it.
-        source: dpkg::Problem,
-    },
+    #[error(transparent)]
+    TreeArchive(#[from] image::ImageError),
     /// A directory of the project cannot be read.
     #[error(transparent)]
     Dir(#[from] tree::dir::DirError),

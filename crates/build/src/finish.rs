@@ -235,6 +235,7 @@ pub fn intent(config: &Config, project_files: BTreeSet<TreePath>) -> Intent {
         machine_id: config.system.machine_id.is_some(),
         project_files,
         entry_token: None,
+        root_password: config.system.root_password.is_some() || config.system.autologin,
     }
 }
 

@@ -98,8 +98,10 @@ impl Golden {
         let done = finish::seal(&mut self.tree, esp.as_deref_mut(), &intent, context.epoch)?;
         self.sealed = done.changes.into_iter().map(|change| self.sealed_by(change)).collect();
         self.tell(context);
-        let subject = Subject { root: &self.tree, esp: esp.as_deref(), intent: &intent };
-        let report = check::check(&subject);
+        let subject = Subject::new(&self.tree, esp.as_deref(), &intent);
+        // Notices say what could be better, not that the image is not golden.
+        let matters = |rule: &dyn check::Rule| rule.severity() > Severity::Notice;
+        let report = check::check_some(&subject, matters);
         if !report.is_golden() || !done.left.is_empty() {
             return Err(self.refusal(&report, &done.left, config, context));
         }
@@ -110,7 +112,7 @@ impl Golden {
     fn sealed_by(&self, change: Change) -> Sealed {
         let step = match change.finding.volume {
             Volume::Root => self.trail.origin(&change.finding.path).map(str::to_owned),
-            Volume::Esp => None,
+            _ => None,
         };
         Sealed { change, step }
     }
@@ -141,7 +143,7 @@ impl Golden {
         let lines = findings.into_iter().map(|(rule, finding)| {
             let who = match finding.volume {
                 Volume::Root => self.origin(&finding.path, config, context),
-                Volume::Esp => "the boot files".to_owned(),
+                _ => "the boot files".to_owned(),
             };
             format!("  {rule}: {} {} (from {who})", finding.path, finding.message)
         });

@@ -19,7 +19,7 @@ pub fn fuzz_seal(data: &[u8]) {
     }
     let intent = Intent::default();
     let Ok(_) = seal(&mut root, Some(&mut esp), &intent, Mtime::secs(0)) else { return };
-    let report = check(&Subject { root: &root, esp: Some(&esp), intent: &intent });
+    let report = check(&Subject::new(&root, Some(&esp), &intent));
     for (rule, finding) in report.findings(Severity::Error) {
         assert_eq!(
             finding.fix,

@@ -48,3 +48,10 @@ pub fn fuzz_erofs(data: &[u8]) {
         consume(crate::erofs::read_limited(&blob, 0, LIMITS));
     }
 }
+
+/// A squashfs file system.
+pub fn fuzz_squashfs(data: &[u8]) {
+    if let Some(blob) = blob(data) {
+        consume(crate::squashfs::read_limited(&blob, 0, LIMITS));
+    }
+}

@@ -1,7 +1,5 @@
 //! Reading images that somebody else made: bounds and budgets for all readers.
 
-use std::io::{Seek, SeekFrom};
-use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use tree::{Blob, Content, Part};
@@ -76,11 +74,7 @@ pub(crate) struct Image {
 
 impl Image {
     pub fn new(fs: &'static str, blob: &Arc<Blob>, offset: u64) -> Result<Image, FsError> {
-        let end = blob.with_file(|file| match file.metadata()? {
-            meta if meta.is_file() => Ok(meta.len()),
-            _ => (&mut &*file).seek(SeekFrom::End(0)),
-        });
-        let end = end.map_err(|e| FsError::io(fs, "read", blob.path(), e))?;
+        let end = blob.size().map_err(|e| FsError::io(fs, "read", blob.path(), e))?;
         Ok(Image { fs, blob: blob.clone(), offset, len: end.saturating_sub(offset) })
     }
 
@@ -94,7 +88,7 @@ impl Image {
             return Err(self.corrupt(format!("byte {at} lies behind the end of the image")));
         }
         self.blob
-            .with_file(|file| file.read_exact_at(buf, self.offset + at))
+            .read_exact_at(buf, self.offset + at)
             .map_err(|e| FsError::io(self.fs, "read", self.blob.path(), e))
     }
 

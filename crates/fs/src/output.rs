@@ -163,6 +163,7 @@ fn jobs<'p, 'a>(pieces: &'p [Piece<'a>]) -> Vec<&'p [Piece<'a>]> {
 fn run(fs: &'static str, out: &File, job: &[Piece], buffer: &mut Vec<u8>) -> Result<(), FsError> {
     if let [Piece { at, data: Data::Range { blob, offset, len } }] = job
         && *len >= GATHER
+        && blob.is_file()
     {
         return blob
             .with_file(|file| copy_range(file, *offset, out, *at, *len, buffer))
@@ -185,7 +186,7 @@ fn load(fs: &'static str, data: &Data, room: &mut [u8]) -> Result<(), FsError> {
         Data::Owned(bytes) => room.copy_from_slice(bytes),
         Data::Borrowed(bytes) => room.copy_from_slice(bytes),
         Data::Range { blob, offset, .. } => blob
-            .with_file(|file| file.read_exact_at(room, *offset))
+            .read_exact_at(room, *offset)
             .map_err(|e| FsError::io(fs, "read", blob.path(), e))?,
     }
     Ok(())

@@ -199,6 +199,23 @@ fn a_bookworm_uki_boots_without_a_boot_loader() {
     power_off(console);
 }
 
+/// What the gate lets through and what `check` reads back from the disk are one.
+#[test]
+#[ignore = "boot: builds real images"]
+fn images_check_clean_without_ignoring_a_rule() {
+    for name in ["server", "uki-only"] {
+        let work = tempfile::tempdir().unwrap();
+        let image = build(name, &work.path().join("out"), &[]);
+        let output = Command::new(mkgold()).arg("check").arg(&image).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert_eq!(output.status.code(), Some(0), "{name}: {text}");
+        assert!(
+            text.contains(" 0 errors, 0 warnings, ") && text.contains(" 0 could not"),
+            "{text}"
+        );
+    }
+}
+
 #[test]
 #[ignore = "boot: builds real images"]
 fn equal_inputs_give_equal_bytes() {

@@ -3,7 +3,7 @@
 //! One module per subject: [`env_file`] (the assignments of os-release and
 //! locale.conf), [`os_release`], [`machine_id`], [`entry_token`], [`firstboot`]
 //! (what systemd-firstboot would set), [`accounts`] (passwd, group and their
-//! shadows), [`sysusers`], [`tmpfiles`], [`units`] and [`preset`].
+//! shadows), [`passwords`], [`sysusers`], [`tmpfiles`], [`units`] and [`preset`].
 //!
 //! What it is not: boot loaders (see `boot`), disks (`disk`), rules about what
 //! is golden (`check`). Nothing here runs a program, reads the host, a clock or
@@ -17,6 +17,7 @@ pub mod firstboot;
 pub mod fuzzing;
 pub mod machine_id;
 pub mod os_release;
+pub mod passwords;
 pub mod preset;
 pub mod sysusers;
 pub mod tmpfiles;

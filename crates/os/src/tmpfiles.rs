@@ -19,7 +19,7 @@ mod pattern;
 mod permissions;
 mod place;
 mod remove;
-mod text;
+pub(crate) mod text;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -218,8 +218,17 @@ impl Declarations {
         steps.extend(array.items.iter().map(|item| Step { phase, item: *item }));
     }
 
+    /// Whether a line copies `path`, or a directory above it, from the factory.
+    pub fn copies(&self, path: &TreePath) -> bool {
+        let full = [b"/", path.as_bytes()].concat();
+        self.items.iter().filter(|item| item.ty == Type::CopyTree).any(|item| {
+            let below = full.strip_prefix(&item.path[..]);
+            below.is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
+        })
+    }
+
     /// Whether a line of its own is about `path`: then nobody else removes it.
-    fn is_about(&self, path: &TreePath) -> bool {
+    pub fn is_about(&self, path: &TreePath) -> bool {
         let full = [b"/", path.as_bytes()].concat();
         self.arrays.iter().any(|array| match self.items[array.items[0]].ty.is_pattern() {
             true => pattern::covers(&array.path, path),

@@ -1,13 +1,14 @@
 //! Where the bytes of a file are, without holding them.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// A file on the host that holds bytes of a Tree: a pack of the store, a disk
-/// image, or a single file of a directory.
+/// image, or a single file of a directory; or bytes that are computed when they are
+/// read, such as a compressed file of an image.
 ///
 /// A pack is opened once and shared by everything in it. A single file is opened
 /// at each use and not kept, so that a tree of a million files needs no million
@@ -15,8 +16,24 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub struct Blob {
     path: PathBuf,
-    file: Option<File>,
+    source: Source,
     id: Option<BlobId>,
+}
+
+#[derive(Debug)]
+enum Source {
+    Path,
+    File(File),
+    Computed(Box<dyn ReadAt>),
+}
+
+/// Bytes that are no range of a file: what is in a qcow2 disk, or in a compressed file
+/// of a file system.
+pub trait ReadAt: std::fmt::Debug + Send + Sync {
+    /// How many bytes there are.
+    fn size(&self) -> u64;
+    /// Fills `buf` from `offset`; an error if there are not as many bytes.
+    fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()>;
 }
 
 /// What a blob is called where it is kept by content (see `store`): the only
@@ -26,12 +43,17 @@ pub type BlobId = [u8; 32];
 impl Blob {
     /// A file of a directory, opened at each use.
     pub fn at_path(path: impl Into<PathBuf>) -> Arc<Blob> {
-        Arc::new(Blob { path: path.into(), file: None, id: None })
+        Arc::new(Blob { path: path.into(), source: Source::Path, id: None })
     }
 
     /// A file that stays open, such as a pack (then with its id) or an image.
     pub fn opened(path: impl Into<PathBuf>, file: File, id: Option<BlobId>) -> Arc<Blob> {
-        Arc::new(Blob { path: path.into(), file: Some(file), id })
+        Arc::new(Blob { path: path.into(), source: Source::File(file), id })
+    }
+
+    /// Bytes that are made when they are read; `path` is for messages.
+    pub fn computed(path: impl Into<PathBuf>, bytes: impl ReadAt + 'static) -> Arc<Blob> {
+        Arc::new(Blob { path: path.into(), source: Source::Computed(Box::new(bytes)), id: None })
     }
 
     /// The path, for messages.
@@ -44,11 +66,39 @@ impl Blob {
         self.id
     }
 
-    /// Calls `f` with the open file.
+    /// True if there is a file, so that the kernel can copy from it.
+    pub fn is_file(&self) -> bool {
+        !matches!(self.source, Source::Computed(_))
+    }
+
+    /// Calls `f` with the open file; an error if the bytes are computed.
     pub fn with_file<T>(&self, f: impl FnOnce(&File) -> io::Result<T>) -> io::Result<T> {
-        match &self.file {
-            Some(file) => f(file),
-            None => f(&File::open(&self.path)?),
+        match &self.source {
+            Source::File(file) => f(file),
+            Source::Path => f(&File::open(&self.path)?),
+            Source::Computed(_) => {
+                let message = "these bytes are computed, they lie in no file";
+                Err(io::Error::new(io::ErrorKind::Unsupported, message))
+            }
+        }
+    }
+
+    /// Fills `buf` from `offset`, wherever the bytes come from.
+    pub fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
+        match &self.source {
+            Source::Computed(bytes) => bytes.read_exact_at(buf, offset),
+            _ => self.with_file(|file| file.read_exact_at(buf, offset)),
+        }
+    }
+
+    /// How many bytes there are, also of a block device.
+    pub fn size(&self) -> io::Result<u64> {
+        match &self.source {
+            Source::Computed(bytes) => Ok(bytes.size()),
+            _ => self.with_file(|file| match file.metadata()? {
+                meta if meta.is_file() => Ok(meta.len()),
+                _ => (&mut &*file).seek(SeekFrom::End(0)),
+            }),
         }
     }
 }
@@ -198,6 +248,19 @@ impl Content {
         self.len == 0
     }
 
+    /// Whether both read the same bytes from the same place: without reading them, so
+    /// what is false may still be equal. True of a clone.
+    pub fn is_same_place(&self, other: &Content) -> bool {
+        match (&self.repr, &other.repr) {
+            (Repr::Inline(a), Repr::Inline(b)) => a == b,
+            (Repr::Parts(a), Repr::Parts(b)) => Arc::ptr_eq(a, b),
+            (Repr::One(a, from), Repr::One(b, at)) => {
+                Arc::ptr_eq(a, b) && from == at && self.len == other.len
+            }
+            _ => false,
+        }
+    }
+
     /// The runs, in order.
     pub fn segments(&self) -> impl Iterator<Item = Segment<'_>> {
         let (one, parts) = match &self.repr {
@@ -281,7 +344,7 @@ impl Segment<'_> {
                 Ok(())
             }
             Segment::Range { blob, offset, .. } => blob
-                .with_file(|f| f.read_exact_at(buf, offset + skip))
+                .read_exact_at(buf, offset + skip)
                 .map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", blob.path().display()))),
         }
     }

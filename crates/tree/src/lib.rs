@@ -20,7 +20,7 @@ mod resolve;
 pub mod tar;
 mod tree;
 
-pub use content::{Blob, Content, Part, Segment};
+pub use content::{Blob, Content, Part, ReadAt, Segment};
 pub use path::{PathError, TreePath};
 pub use resolve::ResolveError;
 pub use tree::{

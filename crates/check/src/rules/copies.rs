@@ -31,6 +31,14 @@ impl Rule for Copies {
          from its copy, on every clone."
     }
 
+    fn looks_at(&self) -> String {
+        "Every file as long as a key, seed or ID of the image, and with the same bytes".into()
+    }
+
+    fn mend(&self) -> &'static str {
+        "The copy is removed, but for one in /usr, which belongs to a package: find out who put it there."
+    }
+
     fn check(&self, subject: &Subject) -> Outcome {
         let message = "is a copy of, or a link to, an identity that clones would share";
         let copies = copies(subject.root, subject.intent.machine_id);

@@ -22,6 +22,14 @@ impl Rule for EntryToken {
          a clone would make a second set of entries instead of replacing the first."
     }
 
+    fn looks_at(&self) -> String {
+        "/etc/kernel/entry-token".into()
+    }
+
+    fn mend(&self) -> &'static str {
+        "Write the token that names the entries of the image into it (mkgold's builds do)."
+    }
+
     fn check(&self, subject: &Subject) -> Outcome {
         let modules = TreePath::literal("usr/lib/modules");
         if subject.esp.is_none() || subject.root.children(&modules).next().is_none() {
@@ -64,11 +72,23 @@ impl Rule for EntryNames {
          a machine ID on the command line overrides the clone's own."
     }
 
+    fn looks_at(&self) -> String {
+        "Names in the ESP, XBOOTLDR, /boot and /efi, and the text of boot entries".into()
+    }
+
+    fn mend(&self) -> &'static str {
+        "Write the entry-token before the kernel is installed, then make the entries anew."
+    }
+
+    fn volumes(&self) -> &'static [Volume] {
+        &[Volume::Root, Volume::Esp, Volume::Xbootldr]
+    }
+
     fn check(&self, subject: &Subject) -> Outcome {
-        let whole = subject.esp.map(|esp| (Volume::Esp, esp, TreePath::root()));
+        let whole = subject.boot_volumes().map(|(volume, tree)| (volume, tree, TreePath::root()));
         // What lies in the root's own mount points is hidden, or copied to a partition.
         let own = ["boot", "efi"].map(|dir| (Volume::Root, subject.root, TreePath::literal(dir)));
-        let places = whole.into_iter().chain(own);
+        let places = whole.chain(own);
         Outcome::of(places.flat_map(|(volume, tree, dir)| misnamed(volume, tree, &dir)).collect())
     }
 
@@ -93,6 +113,14 @@ impl Rule for CommandLines {
     fn why(&self) -> &'static str {
         "Each kernel that is installed later gets this command line: every clone would have \
          the same machine ID."
+    }
+
+    fn looks_at(&self) -> String {
+        "/etc/kernel/cmdline, /usr/lib/kernel/cmdline, cmdline.d".into()
+    }
+
+    fn mend(&self) -> &'static str {
+        "Remove systemd.machine_id= from the file."
     }
 
     fn check(&self, subject: &Subject) -> Outcome {

@@ -36,6 +36,14 @@ impl Rule for FirstBootUnits {
          is never run again: the machine stays without host keys, for example."
     }
 
+    fn looks_at(&self) -> String {
+        "Units with ConditionFirstBoot= or AssertFirstBoot=, and their drop-ins".into()
+    }
+
+    fn mend(&self) -> &'static str {
+        "A drop-in orders the unit before first-boot-complete.target and lets it want that."
+    }
+
     fn severity(&self) -> Severity {
         Severity::Warning
     }

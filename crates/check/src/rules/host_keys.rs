@@ -51,6 +51,15 @@ impl Rule for HostKeys {
          and nothing that makes them, sshd does not start."
     }
 
+    fn looks_at(&self) -> String {
+        "/etc/ssh/ssh_host_*, the HostKey= of sshd's configuration, and the units that make keys"
+            .into()
+    }
+
+    fn mend(&self) -> &'static str {
+        "The keys are removed; if nothing would make new ones, a unit that does is added."
+    }
+
     fn check(&self, subject: &Subject) -> Outcome {
         let root = subject.root;
         let message = "host key that clones would share";

@@ -6,7 +6,7 @@ use glob::Pattern;
 use tree::{Kind, KindName, Tree, TreePath};
 
 use super::finding;
-use crate::{Fix, Outcome, Rule, Severity, Subject, Volume};
+use crate::{Finding, Fix, Outcome, Rule, Severity, Subject, Volume};
 
 /// What exempts a file from its row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,7 +49,7 @@ const ERROR: Leftover = Leftover {
 const WARNING: Leftover = Leftover { severity: Severity::Warning, ..ERROR };
 
 /// The rows.
-pub static TABLE: [Leftover; 25] = [
+pub static TABLE: [Leftover; 28] = [
     Leftover {
         id: "R2",
         title: "no random seed",
@@ -172,6 +172,55 @@ pub static TABLE: [Leftover; 25] = [
             "var/lib/bluetooth/*",
             "etc/docker/key.json",
         ],
+        unless: Unless::Project,
+        ..ERROR
+    },
+    Leftover {
+        id: "R7-tokens",
+        title: "no passwords and tokens of people and mirrors",
+        why: "Whoever has one clone can use them where their owner can.",
+        patterns: &[
+            "root/.netrc",
+            "root/.pgpass",
+            "root/.git-credentials",
+            "root/.vault-token",
+            "root/.aws/credentials",
+            "root/.docker/config.json",
+            "root/.kube/config",
+            "root/.config/gh/hosts.yml",
+            "root/.gnupg/*",
+            "home/*/.netrc",
+            "home/*/.pgpass",
+            "home/*/.git-credentials",
+            "home/*/.vault-token",
+            "home/*/.aws/credentials",
+            "home/*/.docker/config.json",
+            "home/*/.kube/config",
+            "home/*/.config/gh/hosts.yml",
+            "etc/apt/auth.conf",
+            "etc/apt/auth.conf.d/*",
+        ],
+        unless: Unless::Project,
+        ..ERROR
+    },
+    Leftover {
+        id: "R7-accounting",
+        title: "no process accounting, no tables of block devices",
+        why: "They tell of the processes and disks of another machine.",
+        patterns: &[
+            "var/account/pacct*",
+            "var/log/account/pacct*",
+            "etc/blkid.tab*",
+            "etc/blkid/blkid.tab*",
+            "var/lib/blkid/*",
+        ],
+        ..ERROR
+    },
+    Leftover {
+        id: "R7-sssd",
+        title: "no directory caches of SSSD",
+        why: "They hold accounts, and hashes of their passwords, of another machine's domain.",
+        patterns: &["var/lib/sss/db/*", "var/lib/sss/mc/*", "var/lib/sss/pubconf/kdcinfo.*"],
         unless: Unless::Project,
         ..ERROR
     },
@@ -380,31 +429,54 @@ impl Rule for Leftover {
         self.why
     }
 
+    fn looks_at(&self) -> String {
+        let path = |pattern: &&str| match pattern.strip_suffix('/') {
+            Some(dir) => format!("what is in /{dir}"),
+            None => format!("/{pattern}"),
+        };
+        self.patterns.iter().map(path).collect::<Vec<_>>().join(", ")
+    }
+
+    fn mend(&self) -> &'static str {
+        match self.fix {
+            Fix::Truncate => "The files are made empty.",
+            _ => "What is found is removed.",
+        }
+    }
+
+    fn volumes(&self) -> &'static [Volume] {
+        match self.volume {
+            Volume::Esp => &[Volume::Esp, Volume::Xbootldr],
+            _ => &[Volume::Root],
+        }
+    }
+
     fn severity(&self) -> Severity {
         self.severity
     }
 
     fn check(&self, subject: &Subject) -> Outcome {
-        let tree = match self.volume {
-            Volume::Root => subject.root,
-            Volume::Esp => match subject.esp {
-                Some(esp) => esp,
-                None => return Outcome::NotApplicable,
-            },
+        let trees: Vec<(Volume, &Tree)> = match self.volume {
+            Volume::Root => vec![(Volume::Root, subject.root)],
+            _ => subject.boot_volumes().collect(),
         };
-        let findings = self
-            .matches(tree)
-            .into_iter()
-            .filter(|path| !self.exempt(subject, path) && self.is_leftover(tree, path))
-            .map(|path| finding(self.volume, &path, self.title, self.fix.clone()))
-            .collect();
-        Outcome::of(findings)
+        if trees.is_empty() {
+            return Outcome::NotApplicable;
+        }
+        let left = |(volume, tree): (Volume, &Tree)| -> Vec<Finding> {
+            let found = self.matches(tree).into_iter();
+            found
+                .filter(|path| !self.exempt(subject, path) && self.is_leftover(tree, path))
+                .map(|path| finding(volume, &path, self.title, self.fix.clone()))
+                .collect()
+        };
+        Outcome::of(trees.into_iter().flat_map(left).collect())
     }
 
     fn places(&self, root: &Tree) -> Vec<TreePath> {
         match self.volume {
             Volume::Root => self.matches(root).into_iter().collect(),
-            Volume::Esp => Vec::new(),
+            _ => Vec::new(),
         }
     }
 }

@@ -24,6 +24,14 @@ impl Rule for MachineId {
          like are never made."
     }
 
+    fn looks_at(&self) -> String {
+        "/etc/machine-id, and where it leads if it is a link".into()
+    }
+
+    fn mend(&self) -> &'static str {
+        "It becomes a file that says uninitialized (or is removed); a file it leads to goes."
+    }
+
     fn check(&self, subject: &Subject) -> Outcome {
         let message = match state(subject.root) {
             Ok(State::Absent | State::Uninitialized) => return Outcome::Passed,
@@ -77,6 +85,14 @@ impl Rule for DbusMachineId {
     fn why(&self) -> &'static str {
         "systemd takes its machine ID from this file if /etc/machine-id has none: the ID of \
          the build host would come back on every clone."
+    }
+
+    fn looks_at(&self) -> String {
+        "/var/lib/dbus/machine-id".into()
+    }
+
+    fn mend(&self) -> &'static str {
+        "It is removed: D-Bus takes /etc/machine-id then."
     }
 
     fn check(&self, subject: &Subject) -> Outcome {

@@ -21,6 +21,14 @@ impl Rule for EtcOsRelease {
         "A copy of its own in /etc goes stale with the next update of /usr."
     }
 
+    fn looks_at(&self) -> String {
+        "/etc/os-release".into()
+    }
+
+    fn mend(&self) -> &'static str {
+        "Make it a link to ../usr/lib/os-release; or set IMAGE_ID= in it, if it is meant to extend that."
+    }
+
     fn severity(&self) -> Severity {
         Severity::Warning
     }

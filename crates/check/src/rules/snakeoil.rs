@@ -58,6 +58,14 @@ impl Rule for Snakeoil {
          nothing that makes it, services that use it do not start."
     }
 
+    fn looks_at(&self) -> String {
+        "The key and certificate of Debian's ssl-cert, and the units that make them".into()
+    }
+
+    fn mend(&self) -> &'static str {
+        "Both are removed; a unit that makes them on the first boot is added."
+    }
+
     fn check(&self, subject: &Subject) -> Outcome {
         let root = subject.root;
         let own = &subject.intent.project_files;
@@ -140,9 +148,6 @@ mod tests {
         assert!(!root.contains(&p(KEY)));
         let link = p("usr/lib/systemd/system/sysinit.target.wants/mkgold-ssl-cert.service");
         assert!(root.lookup(&link).unwrap().content().is_some());
-        assert_eq!(
-            Snakeoil.check(&Subject { root: &root, esp: None, intent: &intent }),
-            Outcome::Passed
-        );
+        assert_eq!(Snakeoil.check(&Subject::new(&root, None, &intent)), Outcome::Passed);
     }
 }

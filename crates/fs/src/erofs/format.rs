@@ -20,13 +20,19 @@ pub(super) const NOWHERE: u32 = u32::MAX;
 
 pub(super) const COMPAT_SUM: u32 = 1;
 pub(super) const COMPAT_MTIME: u32 = 2;
+/// Compressed data ends, not begins, with its blocks.
+pub(super) const INCOMPAT_ZERO_PADDING: u32 = 1;
+/// Ends of files may lie in a file of their own.
+pub(super) const INCOMPAT_FRAGMENTS: u32 = 0x20;
 pub(super) const INCOMPAT_CHUNKED: u32 = 4;
 pub(super) const INCOMPAT_DEVICES: u32 = 8;
 
 /// How an inode's data is stored.
 pub(super) mod layout {
     pub const PLAIN: u16 = 0;
+    pub const PACKED_FULL: u16 = 1;
     pub const INLINE: u16 = 2;
+    pub const PACKED: u16 = 3;
     pub const CHUNKS: u16 = 4;
 }
 

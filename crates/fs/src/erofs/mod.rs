@@ -9,6 +9,7 @@
 //! The size follows from the Tree alone; there is no free space.
 
 mod format;
+mod packed;
 mod plan;
 mod read;
 

@@ -1,17 +1,18 @@
-//! Reads an uncompressed EROFS file system into a Tree. Contents stay where they
-//! are: as ranges of the image.
+//! Reads an EROFS file system into a Tree. Contents stay where they are: as ranges of
+//! the image, or, if they are compressed, as what unpacks them when they are read.
 //!
 //! The image may come from anybody: every number is checked before use, every
-//! directory is visited once, and [`ReadLimits`] bound what is taken in. Compressed
-//! files, further devices and long attribute prefixes are refused.
+//! directory is visited once, and [`ReadLimits`] bound what is taken in. Further devices
+//! and long attribute prefixes are refused.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-use tree::{Blob, Kind, Meta, Mtime, Node, Tree, TreePath, Xattrs};
+use tree::{Blob, Content, Kind, Meta, Mtime, Node, Tree, TreePath, Xattrs};
 
 use super::NAME;
 use super::format::*;
+use super::packed::{Packed, Place, Shared};
 use crate::FsError;
 use crate::bytes::*;
 use crate::image::{Budget, ContentBuilder, Image, ReadLimits};
@@ -27,7 +28,9 @@ pub fn read(blob: &Arc<Blob>, offset: u64) -> Result<Tree, FsError> {
 /// Reads the file system at `offset` of `blob`.
 pub fn read_limited(blob: &Arc<Blob>, offset: u64, limits: ReadLimits) -> Result<Tree, FsError> {
     let volume = Volume::open(Image::new(NAME, blob, offset)?)?;
+    let shared = volume.shared()?;
     let mut walk = Walk {
+        shared,
         volume: &volume,
         budget: Budget::new(NAME, limits),
         tree: Tree::new(),
@@ -47,6 +50,9 @@ struct Volume {
     xattr_at: u64,
     root: u64,
     epoch: Mtime,
+    features: u32,
+    /// The inode of the file with ends of files.
+    fragments: u64,
 }
 
 impl Volume {
@@ -83,9 +89,37 @@ impl Volume {
             meta_at: u64::from(get32(&sb, 40)) * block,
             xattr_at: u64::from(get32(&sb, 44)) * block,
             root: u64::from(get16(&sb, 14)),
+            features,
+            fragments: u64::from(get32(&sb, 96)) | u64::from(get32(&sb, 100)) << 32,
             epoch: Mtime { secs: secs as i64, nanos: get32(&sb, 32) },
             image,
         })
+    }
+
+    /// What compressed files have in common.
+    fn shared(&self) -> Result<Arc<Shared>, FsError> {
+        let (image, fragments) = (self.image.clone(), OnceLock::new());
+        let (block, features) = (self.block, self.features);
+        let shared = Arc::new(Shared { image, block, features, fragments });
+        if self.features & INCOMPAT_FRAGMENTS != 0 && self.fragments != 0 {
+            let inode = self.inode(self.fragments)?;
+            let content = match inode.layout {
+                layout::PACKED | layout::PACKED_FULL => {
+                    // It has no fragments itself: no loop.
+                    let (image, fragments) = (self.image.clone(), OnceLock::new());
+                    let own = Arc::new(Shared { image, block, features, fragments });
+                    inode.packed(&own)
+                }
+                layout::PLAIN => {
+                    let mut content = ContentBuilder::new(&self.image, inode.size);
+                    content.run(0, inode.size, u64::from(inode.union) * self.block)?;
+                    content.finish()
+                }
+                other => return Err(feature(format!("ends of files in layout {other}"))),
+            };
+            shared.fragments.set(content).expect("it is set once");
+        }
+        Ok(shared)
     }
 
     fn inode(&self, nid: u64) -> Result<Inode, FsError> {
@@ -141,8 +175,23 @@ struct Inode {
     beside: u64,
 }
 
+impl Inode {
+    fn packed(&self, shared: &Arc<Shared>) -> Content {
+        let full = self.layout == layout::PACKED_FULL;
+        let place = Place { size: self.size, beside: self.beside, full };
+        let path = shared.image.blob.path().to_owned();
+        let packed = Packed::new(shared.clone(), place);
+        Content::range(Blob::computed(path, packed), 0, self.size)
+    }
+
+    fn is_packed(&self) -> bool {
+        matches!(self.layout, layout::PACKED | layout::PACKED_FULL)
+    }
+}
+
 struct Walk<'a> {
     volume: &'a Volume,
+    shared: Arc<Shared>,
     budget: Budget,
     tree: Tree,
     names: HashMap<u64, TreePath>,
@@ -240,6 +289,11 @@ impl Walk<'_> {
         let device = || decode_device(inode.union);
         Ok(match inode.mode & 0xf000 {
             0x4000 => Kind::Dir,
+            0x8000 if inode.size == 0 => Kind::File(Content::empty()),
+            0x8000 if inode.is_packed() => {
+                self.budget.part()?;
+                Kind::File(inode.packed(&self.shared))
+            }
             0x8000 => {
                 let mut content = ContentBuilder::new(&self.volume.image, inode.size);
                 for (from, len, place) in self.runs(path, inode)? {
@@ -279,7 +333,7 @@ impl Walk<'_> {
                 Ok(vec![first, (whole, tail, inode.beside)])
             }
             layout::CHUNKS => self.chunks(path, inode),
-            _ => Err(feature(format!("{path}: compressed data"))),
+            other => Err(feature(format!("{path}: data in layout {other}"))),
         }
     }
 
@@ -308,6 +362,10 @@ impl Walk<'_> {
     fn small(&mut self, path: &TreePath, inode: &Inode) -> Result<Vec<u8>, FsError> {
         if inode.size > self.volume.image.len {
             return Err(self.corrupt(path, "is larger than the image"));
+        }
+        if inode.is_packed() {
+            let bytes = inode.packed(&self.shared).read(self.volume.image.len);
+            return bytes.map_err(|e| self.corrupt(path, &e.to_string()));
         }
         let mut bytes = vec![0; inode.size as usize];
         for (from, len, place) in self.runs(path, inode)? {

@@ -3,13 +3,13 @@
 //!
 //! The image may come from anybody. Every number is checked before use, every
 //! directory is visited once, and [`ReadLimits`] bound what is taken in. Refused,
-//! each with a message: a journal that was not replayed, encrypted and inline
-//! files, attribute values in inodes of their own.
+//! each with a message: a journal that was not replayed, encrypted files.
 
+use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use tree::{Blob, Kind, Meta, Node, Tree, TreePath};
+use tree::{Blob, Content, Kind, Meta, Node, Tree, TreePath};
 
 use super::NAME;
 use super::format::*;
@@ -29,8 +29,7 @@ pub fn read(blob: &Arc<Blob>, offset: u64) -> Result<Tree, FsError> {
 
 /// Reads the file system at `offset` of `blob`.
 pub fn read_limited(blob: &Arc<Blob>, offset: u64, limits: ReadLimits) -> Result<Tree, FsError> {
-    let image = Image::new(NAME, blob, offset)?;
-    let volume = Volume::open(image)?;
+    let volume = Volume::open(Image::new(NAME, blob, offset)?)?;
     let mut walk = Walk {
         volume: &volume,
         budget: Budget::new(NAME, limits),
@@ -54,7 +53,14 @@ pub(super) struct Volume {
     tables: Vec<u64>,
     /// Where there are checksums.
     pub seed: Option<Csum>,
+    /// The part of an inode table that was read last: where it is, and the bytes.
+    window: RefCell<(u64, Vec<u8>)>,
 }
+
+/// Inodes are read so many bytes at a time: neighbours are asked for together.
+const WINDOW: u64 = 32 << 10;
+/// The largest value of an attribute (`XATTR_SIZE_MAX`).
+const XATTR_MAX: u32 = 65_536;
 
 const KNOWN: u32 = incompat::FILETYPE
     | incompat::META_BG
@@ -102,9 +108,12 @@ impl Volume {
             inode_len: if get32(&sb, 0x4c) == 0 { 128 } else { usize::from(get16(&sb, 0x58)) },
             tables: Vec::new(),
             seed: sums.then_some(seed),
+            window: RefCell::default(),
             image,
         };
-        volume.check(first, get32(&sb, 0x20))?;
+        let bigalloc = get32(&sb, 0x64) & ro_compat::BIGALLOC != 0;
+        let cluster = if bigalloc { get32(&sb, 0x1c).checked_sub(log).unwrap_or(32) } else { 0 };
+        volume.check(first, get32(&sb, 0x20), cluster)?;
         let desc_len = if wide { usize::from(get16(&sb, 0xfe)) } else { 32 };
         let meta_bg = match features & incompat::META_BG != 0 {
             true => u64::from(get32(&sb, 0x104)),
@@ -114,7 +123,8 @@ impl Volume {
         Ok(volume)
     }
 
-    fn check(&self, first: u64, per_group: u32) -> Result<(), FsError> {
+    /// `cluster`: log2 of the blocks that `bigalloc` gives out together.
+    fn check(&self, first: u64, per_group: u32, cluster: u32) -> Result<(), FsError> {
         let bad = |what: &str| Err(self.image.corrupt(format!("superblock: bad {what}")));
         if self.block_len == 0 {
             return bad("block size");
@@ -123,7 +133,8 @@ impl Volume {
         if self.blocks <= first || bytes.is_none_or(|b| b > self.image.len) {
             return bad("block count: the image is too short for it");
         }
-        if per_group == 0 || per_group as usize > 8 * self.block_len {
+        let most = (8 * self.block_len as u64).checked_shl(cluster).unwrap_or(0);
+        if cluster > 20 || per_group == 0 || u64::from(per_group) > most {
             return bad("blocks per group");
         }
         if self.inodes_per_group == 0 || self.inodes_per_group as usize > 8 * self.block_len {
@@ -188,11 +199,25 @@ impl Volume {
             return bad("its table does not exist");
         };
         let at = table * self.block_len as u64 + u64::from(index) * self.inode_len as u64;
-        let inode = RawInode { number, bytes: self.image.bytes(at, self.inode_len)? };
+        let inode = RawInode { number, bytes: self.windowed(at)? };
         if self.seed.is_some_and(|seed| !inode.sum_is_right(seed)) {
             return bad("its checksum is wrong");
         }
         Ok(inode)
+    }
+}
+
+impl Volume {
+    /// The bytes of the inode at `at`, with its neighbours kept for the next time.
+    fn windowed(&self, at: u64) -> Result<Vec<u8>, FsError> {
+        let mut window = self.window.borrow_mut();
+        let start = at - at % WINDOW;
+        if window.1.is_empty() || window.0 != start {
+            let len = self.image.len.saturating_sub(start).min(WINDOW);
+            *window = (start, self.image.bytes(start, len as usize)?);
+        }
+        let inode = slice(&window.1, (at - start) as usize, self.inode_len);
+        inode.map(<[u8]>::to_vec).ok_or_else(|| self.image.corrupt("an inode lies behind the end"))
     }
 }
 
@@ -267,6 +292,9 @@ impl RawInode {
     }
 }
 
+/// A directory and what of it lies among its attributes.
+type OpenDir = (RawInode, Option<Vec<u8>>);
+
 struct Walk<'a> {
     volume: &'a Volume,
     budget: Budget,
@@ -282,16 +310,16 @@ impl Walk<'_> {
         if root.mode() & file_type::MASK != file_type::DIRECTORY {
             return Err(self.corrupt(&TreePath::root(), "is not a directory"));
         }
-        let meta = self.meta(&TreePath::root(), &root)?;
+        let (meta, inline) = self.meta(&TreePath::root(), &root)?;
         self.tree.get_mut(&TreePath::root()).expect("a tree has a root").meta = meta;
         self.dirs.insert(ROOT_INO);
-        let mut open = vec![(TreePath::root(), root)];
-        while let Some((path, inode)) = open.pop() {
-            for (name, number) in self.entries(&path, &inode)? {
+        let mut open = vec![(TreePath::root(), (root, inline))];
+        while let Some((path, dir)) = open.pop() {
+            for (name, number) in self.entries(&path, dir)? {
                 let below = path.join(&name).map_err(|e| self.corrupt(&path, &e.to_string()))?;
                 self.budget.meta(below.as_bytes().len())?;
-                if let Some(inode) = self.enter(below.clone(), number)? {
-                    open.push((below, inode));
+                if let Some(dir) = self.enter(below.clone(), number)? {
+                    open.push((below, dir));
                 }
             }
         }
@@ -299,15 +327,15 @@ impl Walk<'_> {
     }
 
     /// Adds one name; returns the inode if it is a directory.
-    fn enter(&mut self, path: TreePath, number: u32) -> Result<Option<RawInode>, FsError> {
+    fn enter(&mut self, path: TreePath, number: u32) -> Result<Option<OpenDir>, FsError> {
         let wrap = |source| FsError::Tree { fs: NAME, source };
         if let Some(first) = self.names.get(&number) {
             self.tree.add_link(path, first).map_err(wrap)?;
             return Ok(None);
         }
         let inode = self.volume.inode(number)?;
-        let meta = self.meta(&path, &inode)?;
-        let kind = self.kind(&path, &inode)?;
+        let (meta, inline) = self.meta(&path, &inode)?;
+        let kind = self.kind(&path, &inode, inline.clone())?;
         let is_dir = matches!(kind, Kind::Dir);
         match is_dir {
             true if !self.dirs.insert(number) => {
@@ -319,33 +347,93 @@ impl Walk<'_> {
             }
         }
         self.tree.add(path, Node { meta, kind }).map_err(wrap)?;
-        Ok(is_dir.then_some(inode))
+        Ok(is_dir.then_some((inode, inline)))
     }
 
     fn corrupt(&self, path: &TreePath, what: &str) -> FsError {
         self.volume.image.corrupt(format!("{path}: {what}"))
     }
 
-    fn meta(&mut self, path: &TreePath, inode: &RawInode) -> Result<Meta, FsError> {
+    /// Mode, owner, times, attributes; and what inline data lies among these.
+    fn meta(
+        &mut self,
+        path: &TreePath,
+        inode: &RawInode,
+    ) -> Result<(Meta, Option<Vec<u8>>), FsError> {
         let mut meta = inode.meta();
         if meta.mtime.nanos >= 1_000_000_000 {
             return Err(self.corrupt(path, "its time has too many nanoseconds"));
         }
-        let mut done = xattr::decode_ibody(inode.ibody(), &mut meta.xattrs);
+        let mut found = xattr::Decoded::default();
+        let mut done = xattr::decode_ibody(inode.ibody(), &mut found);
         if done.is_ok() && inode.xattr_block() != 0 {
             let block = self.volume.block(inode.xattr_block())?;
-            done = xattr::decode_block(&block, &mut meta.xattrs);
+            done = xattr::decode_block(&block, &mut found);
         }
         done.map_err(|what| self.corrupt(path, what))?;
-        for (name, value) in &meta.xattrs {
+        for (class, name, number, len) in std::mem::take(&mut found.elsewhere) {
+            let value = self.value(path, number, len)?;
+            found.take(class, &name, &value).map_err(|what| self.corrupt(path, what))?;
+        }
+        for (name, value) in &found.xattrs {
             self.budget.meta(name.len() + value.len())?;
         }
-        Ok(meta)
+        meta.xattrs = found.xattrs;
+        Ok((meta, found.inline))
     }
 
-    fn kind(&mut self, path: &TreePath, inode: &RawInode) -> Result<Kind, FsError> {
+    /// The value of an attribute that has an inode of its own.
+    fn value(&mut self, path: &TreePath, number: u32, len: u32) -> Result<Vec<u8>, FsError> {
+        let inode = self.volume.inode(number)?;
+        if inode.flags() & inode_flag::EA_INODE == 0 || len > XATTR_MAX {
+            return Err(self.corrupt(path, "an attribute's value is not where it should be"));
+        }
+        self.budget.meta(len as usize)?;
+        let content = self.content(&inode)?;
+        let bytes = content.slice(0, len.into()).read(XATTR_MAX.into());
+        let bytes =
+            bytes.map_err(|e| FsError::io(NAME, "read", self.volume.image.blob.path(), e))?;
+        match bytes.len() == len as usize {
+            true => Ok(bytes),
+            false => Err(self.corrupt(path, "an attribute's value is cut off")),
+        }
+    }
+
+    /// Bytes that lie in the inode itself: in place of block numbers, and beyond these
+    /// among the attributes.
+    fn inline(
+        &mut self,
+        path: &TreePath,
+        inode: &RawInode,
+        rest: Option<Vec<u8>>,
+    ) -> Result<Vec<u8>, FsError> {
+        let mut bytes = inode.pointers().to_vec();
+        bytes.extend(rest.unwrap_or_default());
+        if inode.size() > bytes.len() as u64 {
+            return Err(self.corrupt(path, "its inline data is cut off"));
+        }
+        bytes.truncate(inode.size() as usize);
+        self.budget.meta(bytes.len())?;
+        Ok(bytes)
+    }
+
+    fn content(&mut self, inode: &RawInode) -> Result<Content, FsError> {
+        let map = self.map(inode)?;
+        let mut content = ContentBuilder::new(&self.volume.image, inode.size());
+        let len = self.volume.block_len as u64;
+        for run in map.runs {
+            content.run(run.logical * len, run.count * len, run.place * len)?;
+        }
+        Ok(content.finish())
+    }
+
+    fn kind(
+        &mut self,
+        path: &TreePath,
+        inode: &RawInode,
+        inline: Option<Vec<u8>>,
+    ) -> Result<Kind, FsError> {
         for (flag, what) in [
-            (inode_flag::INLINE_DATA, "inline data"),
             (inode_flag::ENCRYPT, "encryption"),
             (inode_flag::EA_INODE, "a name of an attribute's inode"),
         ] {
@@ -354,16 +442,19 @@ impl Walk<'_> {
             }
         }
         let device = || pointers_device(inode.pointers());
+        let is_inline = inode.flags() & inode_flag::INLINE_DATA != 0;
         Ok(match inode.mode() & file_type::MASK {
             file_type::DIRECTORY => Kind::Dir,
-            file_type::REGULAR => {
-                let map = self.map(inode)?;
-                let mut content = ContentBuilder::new(&self.volume.image, inode.size());
-                let len = self.volume.block_len as u64;
-                for run in map.runs {
-                    content.run(run.logical * len, run.count * len, run.place * len)?;
+            file_type::REGULAR if is_inline => {
+                Kind::File(Content::inline(self.inline(path, inode, inline)?))
+            }
+            file_type::REGULAR => Kind::File(self.content(inode)?),
+            file_type::SYMLINK if is_inline => {
+                let target = self.inline(path, inode, inline)?;
+                if target.is_empty() || target.len() >= 4096 {
+                    return Err(self.corrupt(path, "has an impossible link target"));
                 }
-                Kind::File(content.finish())
+                Kind::Symlink(target.into())
             }
             file_type::SYMLINK => Kind::Symlink(self.target(path, inode)?.into()),
             file_type::CHAR => Kind::CharDev(device()),
@@ -400,10 +491,17 @@ impl Walk<'_> {
 
     /// The names in a directory but `.` and `..`. Index blocks of hash trees look
     /// like unused entries, so a plain scan finds everything.
-    fn entries(&mut self, path: &TreePath, dir: &RawInode) -> Result<Vec<(Vec<u8>, u32)>, FsError> {
+    fn entries(&mut self, path: &TreePath, dir: OpenDir) -> Result<Vec<(Vec<u8>, u32)>, FsError> {
         let mut found = Vec::new();
+        let (dir, rest) = dir;
+        if dir.flags() & inode_flag::INLINE_DATA != 0 {
+            // The parent's number comes first; what is among the attributes is a block of its own.
+            self.block_entries(path, &dir.pointers()[4..], &mut found)?;
+            self.block_entries(path, &rest.unwrap_or_default(), &mut found)?;
+            return Ok(found);
+        }
         let in_dir = dir.size().div_ceil(self.volume.block_len as u64);
-        for run in self.map(dir)?.runs {
+        for run in self.map(&dir)?.runs {
             let end = (run.logical + run.count).min(in_dir);
             for i in 0..end.saturating_sub(run.logical) {
                 let block = self.volume.block(run.place + i)?;

@@ -186,8 +186,34 @@ fn acl_from_disk(disk: &[u8]) -> Option<Vec<u8>> {
     Some(value)
 }
 
+/// What the attributes of an inode say.
+#[derive(Debug, Default)]
+pub(super) struct Decoded {
+    pub xattrs: Xattrs,
+    /// What `inline_data` keeps of the file's bytes here.
+    pub inline: Option<Vec<u8>>,
+    /// Values that lie in inodes of their own (`ea_inode`): class, name, inode, length.
+    pub elsewhere: Vec<(u8, Vec<u8>, u32, u32)>,
+}
+
+impl Decoded {
+    /// Takes in one attribute.
+    pub fn take(&mut self, index: u8, rest: &[u8], value: &[u8]) -> Result<(), &'static str> {
+        if index == SYSTEM && rest == b"data" {
+            self.inline = Some(value.to_vec());
+            return Ok(());
+        }
+        let (name, value) = join(index, rest, value)?;
+        self.xattrs.insert(name, value);
+        Ok(())
+    }
+}
+
+/// The class of what the file system itself keeps as an attribute.
+const SYSTEM: u8 = 7;
+
 /// Reads the attributes of an inode's body (from its magic on).
-pub(super) fn decode_ibody(ibody: &[u8], into: &mut Xattrs) -> Result<(), &'static str> {
+pub(super) fn decode_ibody(ibody: &[u8], into: &mut Decoded) -> Result<(), &'static str> {
     if ibody.len() < 8 || get32(ibody, 0) != XATTR_MAGIC {
         return Ok(());
     }
@@ -195,30 +221,30 @@ pub(super) fn decode_ibody(ibody: &[u8], into: &mut Xattrs) -> Result<(), &'stat
 }
 
 /// Reads the attributes of an attribute block.
-pub(super) fn decode_block(block: &[u8], into: &mut Xattrs) -> Result<(), &'static str> {
+pub(super) fn decode_block(block: &[u8], into: &mut Decoded) -> Result<(), &'static str> {
     if block.len() < HEADER_LEN || get32(block, 0) != XATTR_MAGIC || get32(block, 8) != 1 {
         return Err("bad attribute block header");
     }
     decode(block, HEADER_LEN, into)
 }
 
-fn decode(area: &[u8], start: usize, into: &mut Xattrs) -> Result<(), &'static str> {
+fn decode(area: &[u8], start: usize, into: &mut Decoded) -> Result<(), &'static str> {
     let mut at = start;
     while slice(area, at, 4).is_some_and(|b| b != [0; 4]) {
         let entry = slice(area, at, ENTRY_LEN).ok_or("attribute entry cut off")?;
         let (name_len, index) = (usize::from(entry[0]), entry[1]);
         let (offset, inode, len) = (get16(entry, 2), get32(entry, 4), get32(entry, 8));
-        if inode != 0 {
-            return Err("attribute value in an inode of its own (ea_inode)");
-        }
         let rest = slice(area, at + ENTRY_LEN, name_len).ok_or("attribute name cut off")?;
+        at += (ENTRY_LEN + name_len).next_multiple_of(4);
+        if inode != 0 {
+            into.elsewhere.push((index, rest.to_vec(), inode, len));
+            continue;
+        }
         let value = match len {
             0 => &[][..],
             _ => slice(area, usize::from(offset), len as usize).ok_or("attribute value cut off")?,
         };
-        let (name, value) = join(index, rest, value)?;
-        into.insert(name, value);
-        at += (ENTRY_LEN + name_len).next_multiple_of(4);
+        into.take(index, rest, value)?;
     }
     Ok(())
 }
@@ -238,12 +264,12 @@ mod tests {
     use super::*;
 
     fn decode_both(encoded: &Encoded) -> Xattrs {
-        let mut found = Xattrs::new();
+        let mut found = Decoded::default();
         decode_ibody(&encoded.ibody, &mut found).unwrap();
         if !encoded.block.is_empty() {
             decode_block(&encoded.block, &mut found).unwrap();
         }
-        found
+        found.xattrs
     }
 
     #[test]

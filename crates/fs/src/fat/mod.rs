@@ -22,7 +22,7 @@ use std::fs::File;
 
 use tree::{Mtime, Tree};
 
-pub use read::{read, read_limited};
+pub use read::{free, read, read_limited};
 
 use crate::FsError;
 use crate::bytes::*;

@@ -38,6 +38,23 @@ pub fn read_limited(blob: &Arc<Blob>, offset: u64, limits: ReadLimits) -> Result
     Ok(walk.tree)
 }
 
+/// How many bytes of the file system at `offset` are free.
+pub fn free(blob: &Arc<Blob>, offset: u64) -> Result<u64, FsError> {
+    let volume = Volume::open(Image::new(NAME, blob, offset)?)?;
+    let mut walk = Walk {
+        used: Vec::new(),
+        window: (u64::MAX, Vec::new()),
+        budget: Budget::new(NAME, ReadLimits::default()),
+        tree: Tree::new(),
+        volume: &volume,
+    };
+    let mut free = 0;
+    for cluster in 2..volume.clusters + 2 {
+        free += u64::from(walk.next(cluster)? == 0);
+    }
+    Ok(free * volume.cluster)
+}
+
 /// What the boot sector says.
 struct Volume {
     image: Image,

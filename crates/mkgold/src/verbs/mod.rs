@@ -1,9 +1,13 @@
 //! What each verb does: one call into a library, and its answer shown.
 
 mod building;
+mod check;
 mod configuring;
+pub mod filesystems;
 mod locking;
+pub mod repart;
 mod running;
+pub mod toolbox;
 mod verify;
 
 use std::collections::BTreeMap;
@@ -109,6 +113,11 @@ pub fn run(arguments: &Arguments) -> Outcome {
         "shell" => running::shell(arguments),
         "vm" => running::vm(arguments),
         "boot" => running::boot(),
+        "check" => check::run(arguments),
+        "repart" => own_options(arguments, |words| repart::run("mkgold repart", words)),
+        verb @ ("growfs" | "makefs" | "makeswap") => {
+            own_options(arguments, |words| filesystems::run(verb, words))
+        }
         "summary" => configuring::summary(arguments),
         "cat-config" => configuring::cat_config(arguments),
         "why-setting" => configuring::why_setting(arguments),
@@ -119,6 +128,9 @@ pub fn run(arguments: &Arguments) -> Outcome {
         "completion" => completion(arguments),
         "documentation" => print(&config::render_settings_markdown()),
         "help" => print(&command().render_long_help().to_string()),
+        other if let Some(tool) = toolbox::by_name(other) => {
+            own_options(arguments, |words| tool.run(&format!("mkgold {other}"), words))
+        }
         other => {
             let verbs = crate::arguments::VERBS.iter().map(|(verb, _)| *verb);
             let hint = config::diagnostic::did_you_mean(other, verbs).unwrap_or_default();
@@ -127,6 +139,19 @@ pub fn run(arguments: &Arguments) -> Outcome {
                 if hint.is_empty() { "" } else { "; " }
             )))
         }
+    }
+}
+
+/// What is also a tool of systemd's has its own options, which stand behind the verb.
+fn own_options(arguments: &Arguments, run: impl FnOnce(&[std::ffi::OsString]) -> u8) -> Outcome {
+    if arguments.directory.is_some() || arguments.json || !arguments.settings.is_empty() {
+        let verb = &arguments.verb;
+        let message = format!("the options of {verb} stand behind it: mkgold {verb} --help");
+        return Err(Failure::Usage(message));
+    }
+    match run(&arguments.rest) {
+        0 => Ok(()),
+        status => Err(Failure::Exit(status)),
     }
 }
 

@@ -1,14 +1,19 @@
-//! squashfs, made by mksquashfs from a tar stream of the Tree.
+//! squashfs, made by mksquashfs from a tar stream of the Tree, and read into one.
 //!
 //! The tool takes the root directory's owner, mode, time and xattrs from its
 //! arguments, not from the stream. It keeps seconds from 1970 to 2106 only, so
 //! other times are refused; nanoseconds are lost. It pads to 4096 bytes.
+
+mod read;
+mod unpack;
 
 use std::path::Path;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use tree::{Kind, Node, Tree, TreePath};
+
+pub use read::{read, read_limited};
 
 use crate::FsError;
 use crate::tools::{self, Arg, Tool, ToolRunner};
