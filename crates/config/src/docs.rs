@@ -157,7 +157,7 @@ condition a triggering one (one of them must hold), `!` negates it. One of sever
     out.push_str(
         "| `PathExists=` | the path exists, relative to the directory being read |\n\
 | `HostArchitecture=` | this machine has the architecture (`uefi`: any with UEFI) |\n\
-| `Image=` | the image has this name; the only one is `main` |\n\
+| `Image=` | the image has this name: `main`, or one of `mkosi.images/` |\n\
 | `BuildSources=` | some source has this place below `$SRCDIR` |\n\
 | `SystemdVersion=` | refused |\n",
     );
@@ -178,7 +178,7 @@ fn specifiers(out: &mut String) {
 | `%P` | the directory being read |\n\
 | `%D` | the project's directory |\n\
 | `%F` | the distribution's file system, `ext4` |\n\
-| `%I` | the image's name, `main` |\n",
+| `%I` | the image's name: `main`, or one of `mkosi.images/` |\n",
     );
 }
 

@@ -4,7 +4,7 @@
 //! read; the *upper* layer holds the command line and, once they were read, the
 //! `mkosi.local` files. A scalar of the upper layer hides the file layer's; a
 //! list of the upper layer follows the file layer's, unless the upper layer
-//! emptied it.
+//! emptied it. Below both, a subimage has what the main image hands down to it.
 
 use std::collections::BTreeMap;
 
@@ -47,6 +47,11 @@ impl Layer {
         }
     }
 
+    /// Puts values in that are no assignment of the image's own.
+    pub fn hand_down(&mut self, name: &'static str, values: Vec<Stored>) {
+        self.slots.insert(name, Slot { reset: false, values });
+    }
+
     /// What this layer says about a setting, if anything.
     pub fn slot(&self, name: &str) -> Option<&Slot> {
         self.slots.get(name)
@@ -73,9 +78,11 @@ impl Layer {
     }
 }
 
-/// Both layers.
+/// All layers of an image.
 #[derive(Debug, Default)]
 pub struct Layers {
+    /// What the main image hands down to a subimage.
+    pub inherited: Layer,
     /// What files set.
     pub files: Layer,
     /// What the command line and local files set.
@@ -85,19 +92,26 @@ pub struct Layers {
 impl Layers {
     /// A scalar's value; `None` if nothing set it or it was reset.
     pub fn scalar(&self, name: &str) -> Option<&Stored> {
-        let slot = self.upper.slot(name).or_else(|| self.files.slot(name))?;
-        slot.values.last()
+        let slot = self.upper.slot(name).or_else(|| self.files.slot(name));
+        slot.or_else(|| self.inherited.slot(name))?.values.last()
     }
 
     /// A list's values; `None` if nothing touched it, so that a default counts.
     pub fn list(&self, name: &str) -> Option<Vec<&Stored>> {
-        let (upper, files) = (self.upper.slot(name), self.files.slot(name));
-        if upper.is_none() && files.is_none() {
+        let slots = [&self.inherited, &self.files, &self.upper].map(|layer| layer.slot(name));
+        if slots.iter().all(Option::is_none) {
             return None;
         }
-        let below = files.filter(|_| !upper.is_some_and(|u| u.reset));
-        let values = below.into_iter().chain(upper).flat_map(|s| &s.values);
+        let resets = |slot: &Option<&Slot>| slot.is_some_and(|s| s.reset);
+        let first = slots.iter().rposition(resets).unwrap_or(0);
+        let values = slots[first..].iter().flatten().flat_map(|s| &s.values);
         Some(values.collect())
+    }
+
+    /// Whether anything was assigned, if only nothing.
+    pub fn touched(&self, name: &str) -> bool {
+        let slots = [&self.inherited, &self.files, &self.upper].map(|layer| layer.slot(name));
+        slots.iter().any(Option::is_some)
     }
 
     /// The values whatever the shape, in order.

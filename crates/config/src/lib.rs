@@ -51,7 +51,9 @@ pub use cli::{OptionSpec, cli_options};
 pub use config::Config;
 pub use diagnostic::{Diagnostic, Origin, Severity};
 pub use docs::render_settings_markdown;
-pub use loader::{MAX_DEPTH, MAX_DIAGNOSTICS, MAX_FILE, MAX_FILES, MAX_TOTAL, MAX_VALUES};
+pub use loader::{
+    MAX_DEPTH, MAX_DIAGNOSTICS, MAX_FILE, MAX_FILES, MAX_IMAGES, MAX_TOTAL, MAX_VALUES,
+};
 pub use reading::{Reading, read_from};
 pub use source::{FileSource, MemoryFiles, RealFiles};
 pub use types::Architecture;

@@ -49,7 +49,7 @@ pub fn read_from(
     }
     let project = source::resolve(files, project);
     let mut read = loader::read(files, &project, request, facts);
-    let problems = config::check(files, &project, facts, &read);
+    let problems = config::check(files, facts, &read);
     read.diagnostics.extend(problems);
     let (errors, warnings): (Vec<_>, Vec<_>) =
         std::mem::take(&mut read.diagnostics).into_iter().partition(loader::is_error);
@@ -86,20 +86,20 @@ impl Reading {
     }
 
     pub(crate) fn config(&self) -> Config {
-        let image = ImageJson(self.image());
-        config::build(&self.project, &self.facts, &self.read, image)
+        let image = ImageJson(self.main().json());
+        config::build(&self.project, &self.facts, &self.read.main, image)
     }
 
     /// Where each setting's values were written, by its name.
     pub fn sources(&self) -> BTreeMap<&'static str, Vec<Origin>> {
-        config::sources(&self.read.layers)
+        config::sources(&self.read.main.layers)
     }
 
     /// The values of a setting, each with the place where it was written; secrets are
     /// not shown.
     pub fn origins(&self, name: &str) -> Vec<(String, Origin)> {
         let Some((setting, _)) = table::find(name) else { return Vec::new() };
-        let stored = self.read.layers.values(setting);
+        let stored = self.read.main.layers.values(setting);
         let origins = self.sources().remove(setting.name).unwrap_or_default();
         let shown = |value| match setting.secret {
             true => "(set)".to_string(),
@@ -110,7 +110,7 @@ impl Reading {
 
     /// A setting's value as a person reads it, its default included.
     pub fn shown(&self, name: &str) -> String {
-        table::find(name).map(|(setting, _)| self.shown_setting(setting)).unwrap_or_default()
+        table::find(name).map(|(setting, _)| self.main().plain(setting)).unwrap_or_default()
     }
 
     /// Whether the embedded default was used, as the project has no configuration.
@@ -118,9 +118,15 @@ impl Reading {
         self.read.embedded
     }
 
-    /// The configuration files whose settings apply, in order.
+    /// The names of all images, the main one last.
+    pub fn images(&self) -> Vec<&str> {
+        let images = self.read.images.iter().chain(std::iter::once(&self.read.main));
+        images.map(|i| i.name.as_str()).collect()
+    }
+
+    /// The configuration files of the main image whose settings apply, in order.
     pub fn files(&self) -> &[PathBuf] {
-        &self.read.applied
+        &self.read.main.applied
     }
 
     /// Every file that was read, in order.

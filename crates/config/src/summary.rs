@@ -4,11 +4,13 @@
 //! text is grouped by section.
 
 use std::fmt::Write;
+use std::path::Path;
 
 use serde_json::{Map, Value as Json, json};
 
+use crate::Facts;
 use crate::config::{output_name, source_date_epoch};
-use crate::loader::MAIN_IMAGE;
+use crate::loader::{Image, MAIN_IMAGE};
 use crate::reading::Reading;
 use crate::table::{Kind, SETTINGS, Section, Setting, Shape, State};
 use crate::types::{Compression, default_release};
@@ -19,36 +21,95 @@ const DEFAULT: &str = "default";
 /// The image that mkosi makes it of.
 const DEFAULT_INITRD: &str = "default-initrd";
 
+/// An image with all that its settings' values depend on.
+pub(crate) struct Shown<'a> {
+    image: &'a Image,
+    project: &'a Path,
+    facts: &'a Facts,
+}
+
 impl Reading {
     /// The configuration as `mkosi --json summary` would show it. It holds the root
     /// password as mkosi's does.
     pub fn to_json(&self) -> Json {
-        json!({ "Images": [self.image()], "Tools": null })
+        let main = std::iter::once(&self.read.main);
+        let images: Vec<_> =
+            self.read.images.iter().chain(main).map(|i| self.of(i).json()).collect();
+        json!({ "Images": images, "Tools": null })
     }
 
-    /// The main image, every setting of it.
-    pub(crate) fn image(&self) -> Map<String, Json> {
+    pub(crate) fn main(&self) -> Shown<'_> {
+        self.of(&self.read.main)
+    }
+
+    fn of<'a>(&'a self, image: &'a Image) -> Shown<'a> {
+        Shown { image, project: &self.project, facts: &self.facts }
+    }
+
+    /// The configuration for people: what is set, by section, without secrets.
+    pub fn summary_text(&self) -> String {
+        let mut out = format!("PROJECT: {}\n", self.project.display());
+        if self.unsupported.is_empty() {
+            let _ = writeln!(out, "{:>26}: {}", "Output File", self.config().output.file_name());
+        }
+        for image in &self.read.images {
+            let _ = write!(out, "\nIMAGE: {}\n", image.name);
+            self.of(image).lines(&mut out, |s| image.layers.touched(s.name));
+        }
+        if !self.read.images.is_empty() {
+            let _ = write!(out, "\nIMAGE: {}\n", self.read.main.name);
+        }
+        let given = self.sources();
+        let shown = |s: &Setting| s.state == State::Works || given.contains_key(s.name);
+        self.main().lines(&mut out, shown);
+        out
+    }
+}
+
+impl Shown<'_> {
+    /// The image, every setting of it.
+    pub(crate) fn json(&self) -> Map<String, Json> {
         let mut image = Map::new();
-        image.insert("Image".into(), MAIN_IMAGE.into());
-        image.insert("Files".into(), json!(self.read.applied));
+        image.insert("Image".into(), self.image.name.as_str().into());
+        image.insert("Files".into(), json!(self.image.applied));
         for setting in SETTINGS.iter().filter(|s| s.in_summary()) {
             image.insert(setting.name.into(), self.setting(setting));
         }
+        image.insert("Dependencies".into(), json!(self.image.dependencies));
         self.build_subdirectory(&mut image);
         self.default_initrd(&mut image);
         image.sort_keys();
         image
     }
 
+    fn is_main(&self) -> bool {
+        self.image.name == MAIN_IMAGE
+    }
+
+    /// The settings that `wanted` chooses, by section.
+    fn lines(&self, out: &mut String, wanted: impl Fn(&Setting) -> bool) {
+        for section in Section::ALL {
+            let here = |s: &&&Setting| s.section == section && s.in_summary() && wanted(s);
+            let mut lines = String::new();
+            for s in SETTINGS.iter().filter(here) {
+                let shown = self.plain(s).replace('\n', &format!("\n{:28}", ""));
+                let _ = writeln!(lines, "{:>26}: {shown}", s.name);
+            }
+            if !lines.is_empty() {
+                let _ = write!(out, "\n{}:\n{lines}", section.as_str().to_uppercase());
+            }
+        }
+    }
+
     /// A setting's value, or its default.
     fn setting(&self, s: &Setting) -> Json {
-        let layers = &self.read.layers;
+        let layers = &self.image.layers;
         let stored: Vec<&Value> = layers.values(s).into_iter().map(|v| &v.value).collect();
         if s.is_list() {
             let given = layers.list(s.name).is_some();
             return match s.name {
                 "SplitArtifacts" if given => artifacts(&stored),
-                "ProxyExclude" if !given => Json::Null,
+                "ProxyExclude" if !given && self.is_main() => Json::Null,
                 _ if given => list(s, &stored),
                 _ => self.default(s),
             };
@@ -69,19 +130,22 @@ impl Reading {
         match s.name {
             "Architecture" => self.facts.architecture.as_str().into(),
             "Release" => default_release(&text("Distribution").unwrap_or_default()).into(),
+            "Output" if !self.is_main() => {
+                output_name(Some(self.image.name.clone()), text("ImageVersion")).into()
+            }
             "Output" => output_name(text("ImageId"), text("ImageVersion")).into(),
             "OutputExtension" => extension(&text("Format").unwrap_or_default()).into(),
             "CompressOutput" => compression(&text("Format").unwrap_or_default()).into(),
             "BuildSources" => json!([{ "Source": self.project, "Target": null }]),
             "Checksum" => (self.setting(crate::table::get("Sign")) == Json::Bool(true)).into(),
             "ProxyClientKey" => self.setting(crate::table::get("ProxyClientCertificate")),
-            "Machine" if layers_touch(&self.read.layers, s) => Json::Null,
+            "Machine" if self.image.layers.touched(s.name) => Json::Null,
             "Machine" => {
                 let name = self.project.file_name().map(|n| n.to_string_lossy().into_owned());
                 name.unwrap_or_default().into()
             }
             "SourceDateEpoch" => {
-                json!(source_date_epoch(&self.read, &self.facts).ok().flatten())
+                json!(source_date_epoch(self.image, self.facts).ok().flatten())
             }
             _ => plain_default(s),
         }
@@ -89,9 +153,9 @@ impl Reading {
 
     /// mkosi names the default initrd by the image that it is and by its output.
     fn default_initrd(&self, image: &mut Map<String, Json>) {
-        let directory = match self.read.layers.scalar("OutputDirectory").map(|s| &s.value) {
+        let directory = match self.image.layers.scalar("OutputDirectory").map(|s| &s.value) {
             Some(Value::Path(directory)) => directory,
-            _ => &self.project,
+            _ => self.project,
         };
         let output = json!(directory.join("initrd"));
         let Some(Json::Array(initrds)) = image.get_mut("Initrds") else { return };
@@ -101,7 +165,7 @@ impl Reading {
         }
         let bootable = self.text("Bootable").is_some_and(|b| b == "enabled");
         let bare = self.text("Format").is_some_and(|f| f == "uki" || f == "esp");
-        if self.read.layers.list("Initrds").is_none() && bootable && !bare {
+        if self.image.layers.list("Initrds").is_none() && bootable && !bare {
             initrds.push(output);
             wanted = true;
         }
@@ -113,7 +177,7 @@ impl Reading {
     /// The directory below `BuildDirectory=` that `BuildKey=` names.
     fn build_subdirectory(&self, image: &mut Map<String, Json>) {
         let Some(Value::Path(directory)) =
-            self.read.layers.scalar("BuildDirectory").map(|s| &s.value)
+            self.image.layers.scalar("BuildDirectory").map(|s| &s.value)
         else {
             return;
         };
@@ -132,7 +196,7 @@ impl Reading {
         while let Some(c) = chars.next() {
             match (c, chars.clone().next()) {
                 ('&', Some('&')) => out.push('&'),
-                ('&', Some('I')) => out.push_str(MAIN_IMAGE),
+                ('&', Some('I')) => out.push_str(&self.image.name),
                 ('&', Some(letter @ ('d' | 'r' | 'a' | 'i' | 'v'))) => {
                     let names = [
                         ('d', "Distribution"),
@@ -162,52 +226,19 @@ impl Reading {
 
     fn text(&self, name: &str) -> Option<String> {
         let setting = crate::table::get(name);
-        match self.read.layers.scalar(name).map(|s| &s.value) {
+        match self.image.layers.scalar(name).map(|s| &s.value) {
             Some(Value::Text(text)) => Some(text.clone()),
             _ => Some(setting.default.to_string()).filter(|d| !d.is_empty()),
         }
     }
 
-    pub(crate) fn shown_setting(&self, s: &Setting) -> String {
+    pub(crate) fn plain(&self, s: &Setting) -> String {
         match self.setting(s) {
             Json::Null => "none".to_string(),
             v if s.secret && !v.as_array().is_some_and(Vec::is_empty) => "(set)".into(),
             v => plain(&v),
         }
     }
-
-    /// The configuration for people: what is set, by section, without secrets.
-    pub fn summary_text(&self) -> String {
-        let json = self.to_json();
-        let image = &json["Images"][0];
-        let mut out = format!("PROJECT: {}\n", self.project.display());
-        if self.unsupported.is_empty() {
-            let _ = writeln!(out, "{:>26}: {}", "Output File", self.config().output.file_name());
-        }
-        let given = self.sources();
-        for section in Section::ALL {
-            let shown = |s: &&&Setting| s.state == State::Works || given.contains_key(s.name);
-            let rows = SETTINGS.iter().filter(|s| s.section == section).filter(shown);
-            let mut lines = String::new();
-            for s in rows {
-                if image.get(s.name).is_none() {
-                    continue;
-                }
-                let shown = self.shown_setting(s);
-                let shown = shown.replace('\n', &format!("\n{:28}", ""));
-                let _ = writeln!(lines, "{:>26}: {shown}", s.name);
-            }
-            if !lines.is_empty() {
-                let _ = write!(out, "\n{}:\n{lines}", section.as_str().to_uppercase());
-            }
-        }
-        out
-    }
-}
-
-/// Whether anything was assigned, if only nothing.
-fn layers_touch(layers: &crate::layer::Layers, s: &Setting) -> bool {
-    layers.upper.slot(s.name).is_some() || layers.files.slot(s.name).is_some()
 }
 
 /// `SplitArtifacts=`: a boolean stands for the default with or without partitions.

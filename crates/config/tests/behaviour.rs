@@ -305,6 +305,47 @@ fn what_is_not_supported_is_shown_and_not_built() {
 }
 
 #[test]
+fn several_images_are_shown_and_not_built() {
+    let at = Path::new("/p");
+    let read = |files: &MemoryFiles| read_from(files, at, &Request::default(), &Facts::default());
+    let main = "[Distribution]\nRelease=sid\n[Output]\nImageVersion=3\n[Content]\nHostname=m\n";
+    let files = project(&[
+        ("mkosi.conf", main),
+        ("mkosi.images/a.conf", "[Config]\nDependencies=b\n[Content]\nPackages=%I\n"),
+        ("mkosi.images/b/mkosi.conf", "[Match]\nImage=b\n[Content]\nHostname=b\n"),
+        ("mkosi.images/c.conf", "[Match]\nImage=main\n"),
+    ]);
+    let reading = read(&files).expect("valid");
+    assert_eq!(reading.images(), ["b", "a", "main"]);
+    let json = reading.to_json();
+    let of =
+        |key: &str| json["Images"].as_array().unwrap().iter().map(|i| i[key].clone()).collect();
+    let texts = |key: &str| -> Vec<serde_json::Value> { of(key) };
+    assert_eq!(texts("Release"), ["sid", "sid", "sid"]);
+    assert_eq!(texts("Output"), ["b_3", "a_3", "image_3"]);
+    assert_eq!(texts("Hostname")[0], "b");
+    assert!(texts("Hostname")[1].is_null());
+    assert_eq!(json["Images"][1]["Packages"][0], "a");
+    assert_eq!(json["Images"][2]["Dependencies"], serde_json::json!(["a", "b"]));
+    let refused = reading.accept().unwrap_err();
+    assert!(refused.iter().any(|d| d.file == Path::new("/p/mkosi.images")), "{refused:?}");
+
+    for (image, message) in [
+        ("[Distribution]\nRelease=sid\n", "cannot be set for one image of several"),
+        ("[Runtime]\nRAM=1G\n", "cannot be set for one image of several"),
+        ("[Config]\nDependencies=x\n", "mkosi.images has no image"),
+        ("[Config]\nDependencies=y\n", "images that wait for each other"),
+        ("[Content]\nHostnme=y\n", "is not a setting"),
+    ] {
+        let y = "[Config]\nDependencies=a\n";
+        let images =
+            [("mkosi.conf", ""), ("mkosi.images/a.conf", image), ("mkosi.images/y.conf", y)];
+        let errors = read(&project(&images)).unwrap_err();
+        assert!(errors.iter().any(|d| d.message.contains(message)), "{image}: {errors:?}");
+    }
+}
+
+#[test]
 fn a_value_is_explained_by_its_places() {
     let files = project(&[
         ("mkosi.conf", "[Content]\nPackages=a\n   b\nRootPassword=hunter2\n"),

@@ -68,6 +68,24 @@ fn drop_ins_without_end_are_refused() {
 }
 
 #[test]
+fn images_without_end_are_refused() {
+    let mut files = MemoryFiles::default();
+    files.file("/p/mkosi.conf", "");
+    for i in 0..=config::MAX_IMAGES {
+        files.file(format!("/p/mkosi.images/{i}.conf"), "");
+    }
+    refused(&files, "more than 1000 images");
+    // Each image has what is handed down to it: that counts, too.
+    let mut files = MemoryFiles::default();
+    let many = "p ".repeat(2000);
+    files.file("/p/mkosi.conf", format!("[Distribution]\nRepositories={many}\n"));
+    for i in 0..500 {
+        files.file(format!("/p/mkosi.images/{i}.conf"), "");
+    }
+    refused(&files, "more than 500000 values");
+}
+
+#[test]
 fn deep_directories_are_refused() {
     let mut files = MemoryFiles::default();
     let deep = format!("/p{}/x.conf", "/mkosi.conf.d/d".repeat(500));

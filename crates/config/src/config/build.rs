@@ -10,7 +10,7 @@ use super::{
 };
 use crate::diagnostic::{Diagnostic, Origin};
 use crate::layer::{Layers, Stored};
-use crate::loader::Read;
+use crate::loader::{Image, Read};
 use crate::source::FileSource;
 use crate::table::{self, SETTINGS};
 use crate::types::{
@@ -131,22 +131,18 @@ macro_rules! named {
 }
 
 /// What is wrong with the configuration as a whole.
-pub(crate) fn check(
-    files: &dyn FileSource,
-    project: &Path,
-    facts: &Facts,
-    read: &Read,
-) -> Vec<Diagnostic> {
-    let view = View { layers: &read.layers };
-    let mut problems = Vec::from_iter(source_date_epoch(read, facts).err().map(|d| *d));
+pub(crate) fn check(files: &dyn FileSource, facts: &Facts, read: &Read) -> Vec<Diagnostic> {
+    let view = View { layers: &read.main.layers };
+    let images = std::iter::once(&read.main).chain(&read.images);
+    let epochs = images.filter_map(|image| source_date_epoch(image, facts).err());
+    let mut problems: Vec<_> = epochs.map(|d| *d).collect();
     problems.extend(check_minimum_version(&view));
     problems.extend(check_directories(&view, files));
-    problems.extend(check_dependencies(&view, files, project));
     problems
 }
 
 /// Makes the configuration of what was read without errors.
-pub(crate) fn build(project: &Path, facts: &Facts, read: &Read, image: ImageJson) -> Config {
+pub(crate) fn build(project: &Path, facts: &Facts, read: &Image, image: ImageJson) -> Config {
     let view = View { layers: &read.layers };
     Config {
         project: Project {
@@ -343,7 +339,7 @@ fn runtime(view: &View) -> RuntimeConfig {
 /// `SourceDateEpoch=`, else `$SOURCE_DATE_EPOCH` from `Environment=`, from its
 /// files, from the environment.
 pub(crate) fn source_date_epoch(
-    read: &Read,
+    read: &Image,
     facts: &Facts,
 ) -> Result<Option<u64>, Box<Diagnostic>> {
     let view = View { layers: &read.layers };
@@ -376,22 +372,6 @@ fn check_minimum_version(view: &View) -> Option<Diagnostic> {
         );
         Diagnostic::error(&stored.origin, wanted, message)
     })
-}
-
-/// Images that are depended on have to be there.
-fn check_dependencies(view: &View, files: &dyn FileSource, project: &Path) -> Vec<Diagnostic> {
-    let images = project.join("mkosi.images");
-    let mut problems = Vec::new();
-    for stored in view.layers.list("Dependencies").unwrap_or_default() {
-        let Value::Text(name) = &stored.value else { continue };
-        let there = [name.clone(), format!("{name}.conf")];
-        if !there.iter().any(|n| files.exists(&images.join(n))) {
-            let message = format!("mkosi.images has no image {name:?}");
-            let help = "images are the files and directories of mkosi.images/";
-            problems.push(Diagnostic::error(&stored.origin, name, message).help(help));
-        }
-    }
-    problems
 }
 
 /// A directory that is a file fails late and obscurely otherwise.

@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
-use super::{Loader, MAX_VALUES};
+use super::{Loader, MAIN_IMAGE, MAX_VALUES};
 use crate::diagnostic::{Diagnostic, Origin, did_you_mean, nearest};
 use crate::ini::Entry;
 use crate::layer::Stored;
-use crate::table::{self, Choice, Kind, SETTINGS, Section, Setting, State};
+use crate::table::{self, Choice, Kind, SETTINGS, Scope, Section, Setting, State};
 use crate::value::{self, Problem, Surroundings, Value};
 use crate::{Request, cli};
 
@@ -30,6 +30,12 @@ impl Loader<'_> {
             return;
         };
         self.check_key(file, entry, setting, old);
+        if self.image != MAIN_IMAGE && matches!(setting.scope(), Scope::Universal | Scope::Main) {
+            let message = format!("{}= cannot be set for one image of several", setting.name);
+            let diagnostic = Diagnostic::error(&entry.key_origin(file), name, message);
+            self.report(diagnostic.help("set it in the project's own mkosi.conf"));
+            return;
+        }
         let joined = entry.joined();
         let expanded = match self.expand(&joined, file) {
             Ok((text, warnings)) => {
@@ -181,7 +187,7 @@ impl Loader<'_> {
         None
     }
 
-    fn count(&mut self, new: usize) {
+    pub(super) fn count(&mut self, new: usize) {
         self.values += new;
         if self.values > MAX_VALUES {
             let project = self.project.to_path_buf();
@@ -301,7 +307,8 @@ pub(super) fn unknown_setting(at: &Origin, name: &str) -> Diagnostic {
         return Diagnostic::error(at, name, "not a setting");
     }
     let names = SETTINGS.iter().map(|s| s.name);
-    let near = nearest(name, names.clone()).or_else(|| by_option(name));
+    let near = abbreviated(name).or_else(|| nearest(name, names.clone()));
+    let near = near.or_else(|| by_option(name));
     let contained = || {
         let lower = name.to_lowercase();
         let longer = |n: &&str| lower.len() >= 4 && n.to_lowercase().contains(&lower);
@@ -316,6 +323,13 @@ pub(super) fn unknown_setting(at: &Origin, name: &str) -> Diagnostic {
     let help = found.map(|n| format!("did you mean {n}=?"));
     Diagnostic::error(at, name, format!("{name}= is not a setting"))
         .help_opt(help.or(Some("mkgold help lists the settings".into())))
+}
+
+/// A directory that was written as `OutputDir`.
+fn abbreviated(name: &str) -> Option<&'static str> {
+    let stem = name.strip_suffix("Dir").or(name.strip_suffix("Dirs"))?;
+    let is = |n: &&str| n.strip_prefix(stem).is_some_and(|rest| rest.starts_with("Director"));
+    SETTINGS.iter().map(|s| s.name).find(is)
 }
 
 /// A setting that was written like its option (`package`, `output-directory`).

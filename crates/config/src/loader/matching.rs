@@ -7,7 +7,6 @@
 use std::path::Path;
 
 use super::Loader;
-use super::specifier::MAIN_IMAGE;
 use crate::diagnostic::{Diagnostic, Origin, did_you_mean};
 use crate::ini::Entry;
 use crate::table::{self, Kind, MatchKind, SETTINGS, Setting};
@@ -140,7 +139,7 @@ impl Loader<'_> {
                 let wanted = self.parsed(table::get("Architecture"), text)?;
                 return Ok(wanted == host.as_str());
             }
-            "Image" => return Ok(text == MAIN_IMAGE),
+            "Image" => return Ok(text == self.image),
             "BuildSources" => return Ok(self.has_build_source(text)),
             _ => {}
         }

@@ -12,10 +12,13 @@
 
 mod assign;
 mod environment;
+mod images;
 mod matching;
 mod special;
 mod specifier;
 
+pub(crate) use images::Image;
+pub use images::MAX_IMAGES;
 pub(crate) use specifier::MAIN_IMAGE;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -45,12 +48,13 @@ pub const MAX_VALUES: usize = 500_000;
 
 /// What reading a project leaves behind for [`crate::config`].
 pub(crate) struct Read {
-    pub layers: Layers,
+    pub main: Image,
+    /// The images of `mkosi.images/` that the main image depends on, in the order in
+    /// which they would be built.
+    pub images: Vec<Image>,
     pub files_read: Vec<FileRead>,
-    pub applied: Vec<PathBuf>,
     pub diagnostics: Vec<Diagnostic>,
     pub no_effect: BTreeMap<&'static str, Origin>,
-    pub environment: BTreeMap<String, String>,
     pub embedded: bool,
 }
 
@@ -59,6 +63,8 @@ pub(crate) struct Loader<'a> {
     pub(super) facts: &'a Facts,
     /// The directory mkgold was pointed at (`%D`).
     pub(super) project: &'a Path,
+    /// The image that is being read.
+    pub(super) image: String,
     /// The directory that relative paths belong to at the moment (`%P`).
     pub(super) cwd: PathBuf,
     pub(super) layers: Layers,
@@ -96,6 +102,7 @@ pub(crate) fn read(
         files,
         facts,
         project,
+        image: MAIN_IMAGE.into(),
         cwd: project.to_path_buf(),
         layers: Layers::default(),
         includes: Vec::new(),
@@ -121,14 +128,14 @@ pub(crate) fn read(
     loader.directory(&directory, Extent { profiles: true, local: true });
     loader.unsupported_paths(&directory);
     loader.layers.files.absorb(machine, is_list);
-    let environment = loader.environment_files();
+    let mut main = loader.image();
+    let images = loader.images(&directory, &mut main);
     Read {
-        layers: loader.layers,
+        main,
+        images,
         files_read: loader.files_read,
-        applied: loader.applied,
         diagnostics: loader.diagnostics,
         no_effect: loader.no_effect,
-        environment,
         embedded: loader.embedded,
     }
 }

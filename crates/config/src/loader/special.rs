@@ -4,11 +4,11 @@
 
 use std::path::Path;
 
-use super::Loader;
+use super::{Loader, MAIN_IMAGE};
 use crate::diagnostic::{Diagnostic, Origin};
 use crate::layer::Stored;
 use crate::source::{Kind as FileKind, resolve};
-use crate::table::{Kind, SETTINGS, Setting, Special, State};
+use crate::table::{Kind, SETTINGS, Scope, Setting, Special, State};
 use crate::value::{self, Problem, Surroundings, Value};
 
 /// Paths of a project that stand for something mkgold does not do yet.
@@ -23,7 +23,9 @@ impl Loader<'_> {
     /// Applies what is found in a directory. It comes before the directory's
     /// `mkosi.conf`, which can add to it or reset it.
     pub(super) fn special_paths(&mut self, directory: &Path) {
-        for setting in SETTINGS.iter() {
+        let main = self.image == MAIN_IMAGE;
+        let own = |s: &&&Setting| main || matches!(s.scope(), Scope::Image | Scope::Inherited);
+        for setting in SETTINGS.iter().filter(own) {
             for special in setting.special {
                 let path = directory.join(special.name());
                 if self.files.exists(&path) {
@@ -140,7 +142,7 @@ impl Loader<'_> {
             if self.files.exists(&path) {
                 let message =
                     format!("{name} ({what}) is known to mkosi, not supported by mkgold yet");
-                let diagnostic = Diagnostic::error(&Origin::path(&path), "", message);
+                let diagnostic = Diagnostic::unsupported(&Origin::path(&path), "", message);
                 self.report(diagnostic.help("remove or rename it"));
             }
         }

@@ -63,7 +63,7 @@ impl Loader<'_> {
             'P' => return path(&self.cwd),
             'D' => return path(self.project),
             'F' => return Some(Some("ext4".into())),
-            'I' => return Some(Some(MAIN_IMAGE.into())),
+            'I' => return Some(Some(self.image.clone())),
             _ => {}
         }
         let setting = SETTINGS.iter().find(|s| s.specifier == Some(c))?;
@@ -88,11 +88,11 @@ impl Loader<'_> {
                 Some(crate::types::default_release(&distribution).into())
             }
             "Output" => {
-                let id = self.current("ImageId").unwrap_or_else(|| "image".into());
-                Some(match self.current("ImageVersion") {
-                    Some(version) => format!("{id}_{version}"),
-                    None => id,
-                })
+                let id = match self.image.as_str() {
+                    MAIN_IMAGE => self.current("ImageId"),
+                    image => Some(image.to_string()),
+                };
+                Some(crate::config::output_name(id, self.current("ImageVersion")))
             }
             name => Some(crate::table::get(name).default.to_string()).filter(|d| !d.is_empty()),
         }

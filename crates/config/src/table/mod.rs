@@ -13,6 +13,9 @@ mod content;
 mod output;
 mod project;
 mod runtime;
+mod scope;
+
+pub use scope::Scope;
 
 use std::sync::LazyLock;
 
@@ -472,6 +475,13 @@ mod tests {
             assert!(!s.help.is_empty(), "{}", s.name);
         }
         assert!(SETTINGS.len() > 180, "{}", SETTINGS.len());
+    }
+
+    #[test]
+    fn scopes_name_settings() {
+        for name in scope::INHERITED.iter().chain(&scope::UNIVERSAL).chain(&scope::MAIN) {
+            assert!(find(name).is_some_and(|(s, old)| s.name == *name && !old), "{name}");
+        }
     }
 
     #[test]

@@ -85,9 +85,20 @@ fn node(header: &str) -> (String, Node) {
     }
 }
 
-/// The generated projects of `data/generated.txt`.
+/// A file of `data/` that is compressed.
+pub fn unpacked(bytes: &[u8]) -> String {
+    let bytes = zstd::decode_all(bytes).expect("it was compressed with zstd");
+    String::from_utf8(bytes).expect("it is text")
+}
+
+/// The generated projects of `data/generated.txt.zst`.
 pub fn generated() -> Vec<Project> {
-    parse(include_str!("../data/generated.txt"))
+    parse(&unpacked(include_bytes!("../data/generated.txt.zst")))
+}
+
+/// mkosi's answers to all of them, `data/mkosi.json.zst`.
+pub fn recorded() -> Recording {
+    serde_json::from_str(&unpacked(include_bytes!("../data/mkosi.json.zst"))).expect("a recording")
 }
 
 impl Project {
@@ -175,12 +186,11 @@ impl Project {
     }
 }
 
-/// mkosi's answer to one project: the supported keys of the main image, or an
-/// error.
+/// mkosi's answer to one project: its images, or an error.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Answer {
-    Image(Map<String, Value>),
+    Images(Vec<Map<String, Value>>),
     Error(String),
 }
 
@@ -197,10 +207,13 @@ impl Recording {
     pub fn answer(&self, name: &str) -> Option<Answer> {
         Some(match self.answers.get(name)? {
             Answer::Error(text) => Answer::Error(text.clone()),
-            Answer::Image(changed) => {
-                let mut image = self.base.clone();
-                image.extend(changed.clone());
-                Answer::Image(image)
+            Answer::Images(images) => {
+                let whole = |changed: &Map<String, Value>| {
+                    let mut image = self.base.clone();
+                    image.extend(changed.clone());
+                    image
+                };
+                Answer::Images(images.iter().map(whole).collect())
             }
         })
     }
@@ -212,28 +225,52 @@ pub struct Known {
     pub projects: &'static str,
     /// Which key; `error` where one of the two refuses.
     pub key: &'static str,
+    /// A part of what mkosi answered.
+    pub theirs: &'static str,
+    /// A part of what mkgold answered.
+    pub ours: &'static str,
     pub reason: &'static str,
 }
 
 /// Every difference between mkosi's answer and ours: (key, mkosi's, ours).
 pub fn differences(answer: &Answer, project: &Project) -> Vec<(String, String, String)> {
     let ours = project.read();
-    let image = match (answer, &ours) {
+    let images = match (answer, &ours) {
         (Answer::Error(_), Err(_)) => return Vec::new(),
         (Answer::Error(text), Ok(_)) => {
             return vec![("error".into(), text.clone(), "accepted".into())];
         }
-        (Answer::Image(_), Err(errors)) => {
-            let texts: Vec<_> = errors.iter().map(|d| d.message.clone()).collect();
+        (Answer::Images(_), Err(errors)) => {
+            let texts = errors.iter().filter(|d| !d.unsupported);
+            let texts: Vec<_> = texts.map(|d| d.message.clone()).collect();
             return vec![("error".into(), "accepted".into(), texts.join("; "))];
         }
-        (Answer::Image(image), Ok(_)) => image,
+        (Answer::Images(images), Ok(_)) => images,
     };
     let mut json = ours.expect("handled above").to_json();
-    let own = json["Images"][0].as_object_mut().expect("an image");
-    if let (Some(Value::Array(files)), false) = (own.get_mut("Files"), project.is_configured()) {
-        files.retain(|f| f.as_str() != Some(&format!("{ROOT}/mkosi.conf")));
+    let own = json["Images"].as_array_mut().expect("images");
+    let name = |i: &Map<String, Value>| i["Image"].as_str().unwrap_or_default().to_string();
+    let names: Vec<String> = images.iter().map(name).collect();
+    let own_names: Vec<String> = own.iter().filter_map(Value::as_object).map(name).collect();
+    if names != own_names {
+        return vec![("images".into(), names.join(" "), own_names.join(" "))];
     }
+    let mut found = Vec::new();
+    for (image, own) in images.iter().zip(own) {
+        let own = own.as_object_mut().expect("an image");
+        if let (Some(Value::Array(files)), false) = (own.get_mut("Files"), project.is_configured())
+        {
+            files.retain(|f| f.as_str() != Some(&format!("{ROOT}/mkosi.conf")));
+        }
+        found.extend(keys_that_differ(image, own));
+    }
+    found
+}
+
+fn keys_that_differ(
+    image: &Map<String, Value>,
+    own: &Map<String, Value>,
+) -> Vec<(String, String, String)> {
     let keys: std::collections::BTreeSet<_> = own.keys().chain(image.keys()).collect();
     let shown = |value: Option<&Value>| value.map_or("no such key".into(), Value::to_string);
     let differs = |key: &&String| own.get(*key) != image.get(*key);
@@ -254,12 +291,17 @@ pub fn unexplained(recording: &Recording, known: &[Known], projects: &[Project])
     // A project with an empty file: without any, the embedded default is built.
     let mut empty = Project { name: DEFAULTS.into(), ..Project::default() };
     empty.nodes.push(("mkosi.conf".into(), Node::File(String::new(), 0o644)));
-    let base = Answer::Image(recording.base.clone());
+    let base = Answer::Images(vec![recording.base.clone()]);
     let mut defaults = differences(&base, &empty);
     defaults.retain(|(key, ..)| key != "Files");
     let mut explain = |name: &str, found: &[(String, String, String)]| {
         for (key, theirs, own) in found {
-            let explains = |k: &Known| k.key == key && name.starts_with(k.projects);
+            let explains = |k: &Known| {
+                k.key == key
+                    && name.starts_with(k.projects)
+                    && theirs.contains(k.theirs)
+                    && own.contains(k.ours)
+            };
             match known.iter().position(explains) {
                 Some(at) => used[at] = true,
                 None => {
@@ -282,7 +324,8 @@ pub fn unexplained(recording: &Recording, known: &[Known], projects: &[Project])
     let complete = projects.len() > self::projects().len();
     for (known, used) in known.iter().zip(used) {
         if !used && complete {
-            unexplained.push(format!("nothing differs: {:?} {}", known.projects, known.key));
+            let Known { projects, key, theirs, ours, .. } = known;
+            unexplained.push(format!("nothing differs: {projects:?} {key} {theirs:?} {ours:?}"));
         }
     }
     unexplained

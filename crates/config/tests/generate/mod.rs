@@ -4,7 +4,7 @@
 
 #![allow(dead_code)]
 
-use config::table::{Choice, Kind, MatchKind, SETTINGS, Setting, Shape, Split, State};
+use config::table::{Choice, Kind, MatchKind, SETTINGS, Scope, Setting, Shape, Split, State};
 
 use crate::common::{Node, Project};
 
@@ -36,7 +36,7 @@ impl Random {
 const LEFT_OUT: [(&str, &str); 11] = [
     ("Include", "made by hand below"),
     ("ConfigureScripts", "mkosi would run them"),
-    ("Dependencies", "there are no subimages"),
+    ("Dependencies", "made by hand below"),
     ("ToolsTree", "mkosi would want the tree"),
     ("MinimumVersion", "most versions end it"),
     ("SourceDateEpoch", "compared in the projects written by hand"),
@@ -47,8 +47,10 @@ const LEFT_OUT: [(&str, &str); 11] = [
     ("RuntimeTrees", "compared in the projects written by hand"),
 ];
 
-const TEXTS: [&str; 14] =
-    ["a", "b", "abc", "x-1", "1.2", "%d", "%r-%a", "%i", "%v", "%%", "n_%t", "z.z", "\"q\"", "A"];
+const TEXTS: [&str; 15] = [
+    "%I", "a", "b", "abc", "x-1", "1.2", "%d", "%r-%a", "%i", "%v", "%%", "n_%t", "z.z", "\"q\"",
+    "A",
+];
 const PATHS: [&str; 9] =
     ["file.txt", "dir", "./dir/../file.txt", "nope", "dir/x", "%C/dir", "%D/dir", "link", "/etc"];
 const EXISTING: [&str; 6] = ["file.txt", "dir", "./dir/../file.txt", "dir/x", "%D/dir", "link"];
@@ -172,11 +174,29 @@ fn conditions(r: &mut Random, text: &mut String) {
 
 /// A file of settings.
 fn body(r: &mut Random, matching: bool) -> String {
+    settings(r, matching, &|s| usable(s))
+}
+
+/// A file of an image of several: mostly what each of them has its own of.
+fn image_body(r: &mut Random, matching: bool) -> String {
+    let any = r.one_in(25);
+    let own = |s: &Setting| any || matches!(s.scope(), Scope::Image | Scope::Inherited);
+    let mut text = settings(r, matching, &|s| usable(s) && own(s));
+    if r.one_in(4) {
+        let name = r.of(&["a", "b", "c", "a,c", "", "nope"]);
+        if name != "nope" || r.one_in(4) {
+            text.push_str(&format!("[Config]\nDependencies={name}\n"));
+        }
+    }
+    text
+}
+
+fn settings(r: &mut Random, matching: bool, wanted: &dyn Fn(&Setting) -> bool) -> String {
     let mut text = String::new();
     if matching {
         conditions(r, &mut text);
     }
-    let settings: Vec<&&Setting> = SETTINGS.iter().filter(|s| usable(s)).collect();
+    let settings: Vec<&&Setting> = SETTINGS.iter().filter(|s| wanted(s)).collect();
     for _ in 0..1 + r.below(5) {
         // Settings that others are compared with come often.
         let s = match r.below(3) {
@@ -228,6 +248,16 @@ const SPECIAL: [&str; 8] = [
     "mkosi.output/",
     "mkosi.cache/",
     "mkosi.packages/",
+];
+
+const IMAGES: [(&str, usize); 7] = [
+    ("mkosi.images/a.conf", 2),
+    ("mkosi.images/b/mkosi.conf", 2),
+    ("mkosi.images/b/mkosi.conf.d/x.conf", 4),
+    ("mkosi.images/b/mkosi.local.conf", 8),
+    ("mkosi.images/b/mkosi.profiles/p1.conf", 4),
+    ("mkosi.images/b/mkosi.extra/x", 8),
+    ("mkosi.images/c.conf", 3),
 ];
 
 /// The project of this number.
@@ -282,6 +312,20 @@ pub fn project(number: u64) -> Project {
     for path in SPECIAL {
         if r.one_in(12) {
             add(path, if path == "mkosi.version" { "1.2\n" } else { "A=file\n" }, 0o644);
+        }
+    }
+    if r.one_in(3) {
+        for (path, n) in IMAGES {
+            if r.one_in(n) {
+                let matching = r.one_in(6);
+                add(path, &image_body(r, matching), 0o644);
+            }
+        }
+        if r.one_in(3) {
+            let names = r.of(&["a", "b,a", "c", "a b c", "", "a,"]);
+            let more = r.of(&["", "", "PassEnvironment=A FROM_ENV B\n"]);
+            let text = format!("[Config]\nDependencies={names}\n{more}");
+            add("mkosi.conf.d/99-images.conf", &text, 0o644);
         }
     }
     project.nodes.push(("link".into(), Node::Link("dir".into())));

@@ -4,7 +4,7 @@
 use crate::common::{DEFAULTS, Known};
 
 const fn known(projects: &'static str, key: &'static str, reason: &'static str) -> Known {
-    Known { projects, key, reason }
+    Known { projects, key, theirs: "", ours: "", reason }
 }
 
 const STRICT: &str = "what mkosi ignores with a warning, or silently, is refused with a suggestion";
@@ -20,6 +20,17 @@ const MALFORMED: &str = "mkosi accepts it and fails later, or makes nonsense of 
 const SPELLINGS: &str = "an option takes every spelling that a file does";
 const EARLY_DEFAULT: &str =
     "mkosi keeps the default release of the distribution that was set when it was first asked for";
+const LEAK: &str = "in mkosi an image's mkosi.local.conf reaches the images that are read after it";
+
+/// A difference of generated projects, by its cause.
+const fn cause(
+    key: &'static str,
+    theirs: &'static str,
+    ours: &'static str,
+    reason: &'static str,
+) -> Known {
+    Known { projects: "generated", key, theirs, ours, reason }
+}
 
 /// Differences from mkosi 27.1.
 pub const KNOWN: &[Known] = &[
@@ -30,21 +41,21 @@ pub const KNOWN: &[Known] = &[
     known("special all", "ToolsTree", "mkgold brings its tools"),
     known("special all", "UnifiedKernelImageProfiles", REFUSED),
     known("generated with --include", "Files", CLI_FILES),
-    known("generated 19", "error", SPELLINGS),
-    known("generated 44", "Credentials", "mkosi takes an option's relative path for a name"),
-    known("generated 48", "error", SPELLINGS),
-    known("generated 56", "error", MALFORMED),
-    known("generated 127", "Release", EARLY_DEFAULT),
-    known("generated 128", "error", MALFORMED),
-    known("generated 152", "error", MALFORMED),
-    known("generated 164", "error", STRICT),
-    known("generated 167", "error", NOT_A_NAME),
-    known("generated 179", "Release", EARLY_DEFAULT),
+    cause("error", "is not a valid ArtifactOutput", "accepted", SPELLINGS),
+    cause("error", "accepted", "must be a directory", MALFORMED),
+    cause("error", "accepted", "is not a variable's name", NOT_A_NAME),
+    cause("error", "accepted", "is not an image format", STRICT),
+    cause("error", "accepted", "/-1 does not exist", STRICT),
+    cause("Release", "", "", EARLY_DEFAULT),
+    known("generated 268", "ImageId", EARLY_DEFAULT),
+    known("generated 268", "Output", EARLY_DEFAULT),
+    known("generated 345", "KernelModules", EARLY_DEFAULT),
     known("generated 276", "BuildPackages", "mkosi sorts before the command line is added"),
-    known("generated 210", "error", MALFORMED),
-    known("generated 230", "error", MALFORMED),
-    known("generated 248", "error", MALFORMED),
-    known("generated 272", "error", OS_RELEASE),
+    known("generated 238", "ImageId", LEAK),
+    known("generated 238", "Profiles", LEAK),
+    known("generated 238", "SecureBoot", LEAK),
+    known("generated 44", "Credentials", "mkosi takes an option's relative path for a name"),
+    known("generated with --include 160", "MakeInitrd", LEAK),
     known("unknown", "error", STRICT),
     known("lower", "error", STRICT),
     known("spec unknown", "error", STRICT),
@@ -54,7 +65,6 @@ pub const KNOWN: &[Known] = &[
     known("include builtin", "error", REFUSED),
     known("SystemdVersion", "error", "the image must not depend on the build machine"),
     known("cachedir file", "error", REFUSED),
-    known("images", "error", REFUSED),
     known("version exec", "error", NOT_RUN),
     known("version 2 lines", "error", MALFORMED),
     known("rootpw multi", "error", MALFORMED),
@@ -79,7 +89,9 @@ pub const KNOWN: &[Known] = &[
     known("cli include", "Files", CLI_FILES),
     known("sde env", "SourceDateEpoch", "mkosi(1): Environment= comes before the environment"),
     known("cli rel path", "Bootable", EMBEDDED),
+    known("cli rel path", "Dependencies", EMBEDDED),
     known("cli rel path", "Files", EMBEDDED),
+    known("cli rel path", "Initrds", EMBEDDED),
     known("cli rel path", "KernelCommandLine", EMBEDDED),
     known("cli rel path", "Locale", EMBEDDED),
     known("cli rel path", "Packages", EMBEDDED),

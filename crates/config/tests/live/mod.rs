@@ -14,7 +14,7 @@ use std::process::Stdio;
 
 use crate::common::{Answer, Node, Project, ROOT, Recording, generated, projects, unexplained};
 use crate::generate::project;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use testkit::oracle;
 
 fn write(project: &Project, directory: &Path) {
@@ -90,27 +90,39 @@ fn answer(work: &Path, index: usize) -> Answer {
     let text = read("out").replace(&place, ROOT);
     let json: Value = serde_json::from_str(&text).expect("mkosi writes JSON");
     let images = json["Images"].as_array().expect("images");
-    let name = place.rsplit('/').next();
-    let mut image = images.last().and_then(Value::as_object).expect("an image").clone();
-    if image.get("Machine").and_then(Value::as_str) == name {
+    let images = images.iter().filter_map(Value::as_object).filter(|i| !is_made_up(i));
+    Answer::Images(images.map(|i| in_place(i.clone(), place.rsplit('/').next())).collect())
+}
+
+/// mkosi's own image of the default initrd, out of its own configuration.
+fn is_made_up(image: &Map<String, Value>) -> bool {
+    let first = image["Files"].as_array().and_then(|f| f.first()?.as_str());
+    image["Image"] == "default-initrd" && first.is_some_and(|f| !f.starts_with(ROOT))
+}
+
+/// The image without what says where mkosi ran.
+fn in_place(mut image: Map<String, Value>, directory: Option<&str>) -> Map<String, Value> {
+    if image.get("Machine").and_then(Value::as_str) == directory {
         image.insert("Machine".into(), "p".into());
     }
     if let Some(Value::Array(files)) = image.get_mut("Files") {
         // What mkosi includes from itself lies in a temporary directory.
         files.retain(|f| f.as_str().is_some_and(|f| f.starts_with(ROOT)));
     }
-    Answer::Image(image)
+    image
 }
 
 fn record(version: String, projects: &[Project], mut answers: Vec<Answer>) -> Recording {
-    let Some(Answer::Image(base)) = answers.pop() else {
+    let Some(Answer::Images(mut base)) = answers.pop() else {
         panic!("mkosi refused the empty project")
     };
+    let base = base.pop().expect("it is one image");
     let mut by_name = BTreeMap::new();
     for (project, answer) in projects.iter().zip(answers) {
         let answer = match answer {
-            Answer::Image(image) => {
-                Answer::Image(image.into_iter().filter(|(k, v)| base.get(k) != Some(v)).collect())
+            Answer::Images(mut images) => {
+                images.iter_mut().for_each(|i| i.retain(|k, v| base.get(k) != Some(v)));
+                Answer::Images(images)
             }
             error => error,
         };
@@ -120,10 +132,15 @@ fn record(version: String, projects: &[Project], mut answers: Vec<Answer>) -> Re
 }
 
 /// How many generated projects are recorded.
-const RECORDED: u64 = 300;
+const RECORDED: u64 = 2000;
 
 fn json(value: &impl serde::Serialize) -> String {
     serde_json::to_string(value).expect("it is data")
+}
+
+/// Two thousand projects are two megabytes, most of it repeated.
+fn packed(text: &str) -> Vec<u8> {
+    zstd::encode_all(text.as_bytes(), 19).expect("it fits in memory")
 }
 
 /// A recording as text: an answer in a line.
@@ -149,8 +166,8 @@ pub fn ask_about_one_of(step: usize) {
     };
     if recording {
         let text: String = asked.iter().map(Project::to_text).collect();
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/generated.txt");
-        fs::write(path, text).unwrap();
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/generated.txt.zst");
+        fs::write(path, packed(&text)).unwrap();
     }
     projects.extend(asked);
     let mut asked = projects.clone();
@@ -158,8 +175,8 @@ pub fn ask_about_one_of(step: usize) {
     let (version, answers) = ask(&asked);
     let recording = record(version, &projects, answers);
     if step == 1 && std::env::var_os("MKGOLD_RECORD").is_some() {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/mkosi.json");
-        fs::write(path, text(&recording)).unwrap();
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/mkosi.json.zst");
+        fs::write(path, packed(&text(&recording))).unwrap();
         return;
     }
     let found = unexplained(&recording, crate::known::KNOWN, &projects);
