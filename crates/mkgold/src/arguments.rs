@@ -14,6 +14,8 @@ pub const VERBS: &[(&str, &str)] = &[
     ("vm", "Boot the image in a virtual machine, its console on this terminal"),
     ("shell", "Run a shell, or the command that follows, in the image"),
     ("check", "Say whether an image, directory or tar archive is golden (mkgold check --help)"),
+    ("inspect", "Show what an image is: partitions, kernels, entries, its first boot"),
+    ("diff", "Show in what two images differ: disks, packages, every file"),
     ("summary", "Show the configuration that would be built"),
     ("cat-config", "Show the configuration files that are read, and the embedded default"),
     ("clean", "Remove outputs; with -f also this project's cached trees, with -ff its packages"),

@@ -2,6 +2,7 @@
 
 mod building;
 mod check;
+mod compare;
 mod locking;
 mod running;
 mod verify;
@@ -110,6 +111,8 @@ pub fn run(arguments: &Arguments) -> Outcome {
         "vm" => running::vm(arguments),
         "boot" => running::boot(),
         "check" => check::run(arguments),
+        "diff" => compare::diff(arguments),
+        "inspect" => compare::inspect(arguments),
         "summary" => summary(arguments),
         "cat-config" => cat_config(arguments),
         "clean" => clean(arguments),
