@@ -266,7 +266,7 @@ fn uuid_of(guid: Guid) -> uuid::Uuid {
 }
 
 /// At most `max` bytes of whole characters.
-fn cut(label: &str, max: usize) -> String {
+pub fn cut(label: &str, max: usize) -> String {
     let mut end = label.len().min(max);
     while !label.is_char_boundary(end) {
         end -= 1;
@@ -276,7 +276,7 @@ fn cut(label: &str, max: usize) -> String {
 
 /// As systemd-repart writes it: upper case, eleven characters, `_` for what FAT does
 /// not have.
-fn fat_label(label: &str) -> String {
+pub fn fat_label(label: &str) -> String {
     let map = |c: char| match c {
         '*' | '?' | '.' | ',' | ';' | ':' | '/' | '\\' | '|' | '+' | '=' | '<' | '>' | '['
         | ']' | '"' => '_',

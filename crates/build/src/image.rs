@@ -164,6 +164,8 @@ impl Disk<'_> {
             grain: None,
             block_device: false,
             device: name.to_owned(),
+            defer: Default::default(),
+            current: Bytes(0),
             compat: Compat::default(),
         };
         let identities = plan::identities(&request)?;

@@ -209,12 +209,10 @@ impl<'a> Scripts<'a> {
         self.date(context.epoch);
         let mut hasher = KeyHasher::new("tree after scripts 1");
         hasher.add(phase.argument().unwrap_or_default().as_bytes());
-        let mut config = self.config.to_json()["Images"][0].clone();
+        let mut settings = self.config.image.0.clone();
         // Says how to build, not what.
-        if let Some(settings) = config.as_object_mut() {
-            settings.retain(|name, _| !["Incremental", "CacheOnly"].contains(&name.as_str()));
-        }
-        hasher.add(config.to_string().as_bytes());
+        settings.retain(|name, _| !["Incremental", "CacheOnly"].contains(&name.as_str()));
+        hasher.add(&serde_json::to_vec(&settings).expect("plain data serialises"));
         for script in scripts {
             let bytes = std::fs::read(&script.path).map_err(io_error("read", &script.path))?;
             hasher.add(script_name(script).as_bytes()).add(&[u8::from(script.chroot)]).add(&bytes);
@@ -277,8 +275,8 @@ impl<'a> Scripts<'a> {
             self.directory(name)?;
         }
         let config = self.dir.join("config.json");
-        let text = self.config.to_json()["Images"][0].to_string();
-        write_private(&config, text.as_bytes()).map_err(io_error("write", &config))?;
+        let text = serde_json::to_vec(&self.config.image).expect("plain data serialises");
+        write_private(&config, &text).map_err(io_error("write", &config))?;
         self.directory("packages")?;
         for (from, name) in self.given_packages()? {
             let to = packages.join(name);

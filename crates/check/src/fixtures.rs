@@ -119,8 +119,11 @@ impl Scene {
 
 const ID: &str = "0123456789abcdef0123456789abcdef";
 
+/// Puts a defect into a scene.
+type Plant = fn(&mut Scene);
+
 /// Rule, and what makes it fail.
-pub static DEFECTS: [(&str, fn(&mut Scene)); 51] = [
+pub static DEFECTS: [(&str, Plant); 51] = [
     ("R1b", |s| s.write("var/lib/dbus/machine-id", ID)),
     ("R8-copies", |s| {
         s.write("etc/ssh/ssh_host_rsa_key", "sixteen bytes at least");

@@ -352,7 +352,7 @@ pub fn check_some(subject: &Subject, wanted: impl Fn(&dyn Rule) -> bool) -> Repo
         outcome: outcome(*rule, subject),
     };
     let rules = RULES.iter().filter(|rule| wanted(**rule));
-    Report { verdicts: rules.map(|rule| verdict(&rule)).collect() }
+    Report { verdicts: rules.map(verdict).collect() }
 }
 
 /// A rule that found nothing where it could not look everywhere could not tell.

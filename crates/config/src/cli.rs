@@ -41,6 +41,7 @@ fn option(s: &'static Setting) -> OptionSpec {
         State::Works => s.help.to_string(),
         State::NoEffect(reason) => format!("{} (no effect: {reason})", s.help),
         State::Refused(_) => format!("{} (not supported yet)", s.help),
+        State::Old(instead) => format!("{} (old: {instead})", s.help),
         State::Removed(instead) => format!("{} (removed: {instead})", s.help),
     };
     OptionSpec {

@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-pub(crate) use build::{build, sources};
+pub(crate) use build::{build, check, output_name, source_date_epoch, sources};
 
 use crate::types::{
     Architecture, Bootloader, CacheOnly, Compression, Console, Distribution, Feature, Firmware,
@@ -43,6 +43,19 @@ pub struct Config {
     pub build: BuildConfig,
     /// The virtual machine.
     pub runtime: RuntimeConfig,
+    /// All settings as scripts find them in `$MKOSI_CONFIG`.
+    pub image: ImageJson,
+}
+
+/// An image as `--json summary` shows it. It holds passwords: `Debug` shows nothing of it.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ImageJson(pub serde_json::Map<String, serde_json::Value>);
+
+impl std::fmt::Debug for ImageJson {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "ImageJson({} settings)", self.0.len())
+    }
 }
 
 /// Where the configuration came from.

@@ -54,6 +54,9 @@ impl Origin {
 pub struct Diagnostic {
     /// Whether the configuration is refused for it.
     pub severity: Severity,
+    /// Whether it is valid configuration that mkgold cannot carry out: it can be
+    /// shown, not built.
+    pub unsupported: bool,
     /// The file, or [`COMMAND_LINE`].
     pub file: PathBuf,
     /// The line, from 1; 0 where the file as a whole is meant.
@@ -75,6 +78,7 @@ impl Diagnostic {
     pub fn error(origin: &Origin, span: impl Into<String>, message: impl Into<String>) -> Self {
         Self {
             severity: Severity::Error,
+            unsupported: false,
             file: origin.file.clone(),
             line: origin.line,
             column: origin.column,
@@ -88,6 +92,15 @@ impl Diagnostic {
     /// A warning about `span` at `origin`.
     pub fn warning(origin: &Origin, span: impl Into<String>, message: impl Into<String>) -> Self {
         Self { severity: Severity::Warning, ..Self::error(origin, span, message) }
+    }
+
+    /// An error about what mkosi does and mkgold does not.
+    pub fn unsupported(
+        origin: &Origin,
+        span: impl Into<String>,
+        message: impl Into<String>,
+    ) -> Self {
+        Self { unsupported: true, ..Self::error(origin, span, message) }
     }
 
     /// Adds what to write instead.

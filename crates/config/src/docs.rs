@@ -124,6 +124,7 @@ fn row(s: &Setting) -> Option<String> {
         State::NoEffect(reason) => format!("accepted, no effect: {reason}"),
         State::Refused([]) => "refused".into(),
         State::Refused(off) => format!("refused, except {}", quoted(off)),
+        State::Old(instead) => format!("refused, an old name: {instead}"),
         State::Removed(instead) => format!("gone: {instead}"),
     };
     Some(format!("| `{}=` | {what} |\n", s.name))
@@ -157,7 +158,8 @@ condition a triggering one (one of them must hold), `!` negates it. One of sever
         "| `PathExists=` | the path exists, relative to the directory being read |\n\
 | `HostArchitecture=` | this machine has the architecture (`uefi`: any with UEFI) |\n\
 | `Image=` | the image has this name; the only one is `main` |\n\
-| `SystemdVersion=`, `BuildSources=` | refused |\n",
+| `BuildSources=` | some source has this place below `$SRCDIR` |\n\
+| `SystemdVersion=` | refused |\n",
     );
 }
 

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use crate::source::MemoryFiles;
-use crate::{Argument, Facts, Request, diagnostic, load_from};
+use crate::{Argument, Facts, Request, diagnostic, load_from, read_from};
 
 /// A project made of the bytes: paragraphs separated by a line `---NAME` become
 /// files, the first one is `mkosi.conf`, one named `args` holds arguments.
@@ -29,11 +29,13 @@ pub fn fuzz_project(data: &[u8]) {
             }
         }
     }
-    match load_from(&files, Path::new("/p"), &request, &Facts::default()) {
-        Ok(loaded) => {
-            assert_eq!(loaded.config.to_json()["Images"].as_array().map(Vec::len), Some(1));
-            assert!(!loaded.config.summary_text().is_empty());
-            loaded.warnings.iter().for_each(show);
+    match read_from(&files, Path::new("/p"), &request, &Facts::default()) {
+        Ok(reading) => {
+            assert_eq!(reading.to_json()["Images"].as_array().map(Vec::len), Some(1));
+            assert!(!reading.summary_text().is_empty());
+            reading.warnings.iter().for_each(show);
+            let supported = reading.unsupported.is_empty();
+            assert_eq!(reading.accept().is_ok(), supported, "what is supported is accepted");
         }
         Err(errors) => {
             assert!(!errors.is_empty(), "a refusal has a reason");

@@ -6,7 +6,7 @@
 //! comment lines do not end a value. Nothing is interpreted here: no setting is
 //! looked up, no specifier expanded. Each piece keeps its line and column.
 //!
-//! Observed with mkosi 25.3 and 27.1; the tests hold what it answered.
+//! Observed with mkosi 27.1; the tests hold what it answered.
 
 use std::path::Path;
 use std::sync::Arc;

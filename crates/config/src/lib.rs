@@ -13,14 +13,14 @@
 //! # How data flows
 //! ```text
 //! Request (arguments) ─┐
-//! FileSource (files) ──┼─▶ loader ─▶ Layers (values with origins) ─▶ Config
+//! FileSource (files) ──┼─▶ loader ─▶ Layers (values with origins) ─▶ Reading ─▶ Config
 //! Facts (machine) ─────┘       └──▶ Diagnostics (file:line:column)
 //! ```
-//! [`load`] gives a [`Loaded`], or every error it found at once.
+//! [`read`] gives a [`Reading`], or every error it found at once; [`load`] gives a
+//! [`Loaded`], if mkgold also supports all that is in it.
 //!
 //! # Where the language comes from
-//! mkosi(1) of 25 and 27, and what mkosi 25.3 and 27.1 answered to
-//! `--json summary`. Where the two differ, 27 counts: lists are cut at commas and
+//! mkosi(1) of 27, and what mkosi 27.1 answered to `--json summary`: lists are cut at commas and
 //! white space, packages are sorted. Deviations are listed in PARITY.md.
 
 pub mod cli;
@@ -34,6 +34,7 @@ pub mod glob;
 pub mod ini;
 mod layer;
 mod loader;
+mod reading;
 pub mod schema;
 pub mod source;
 mod summary;
@@ -51,6 +52,7 @@ pub use config::Config;
 pub use diagnostic::{Diagnostic, Origin, Severity};
 pub use docs::render_settings_markdown;
 pub use loader::{MAX_DEPTH, MAX_DIAGNOSTICS, MAX_FILE, MAX_FILES, MAX_TOTAL, MAX_VALUES};
+pub use reading::{Reading, read_from};
 pub use source::{FileSource, MemoryFiles, RealFiles};
 pub use types::Architecture;
 
@@ -159,6 +161,14 @@ pub fn load(project: &Path, request: &Request, facts: &Facts) -> Result<Loaded, 
     load_from(&RealFiles, project, request, facts)
 }
 
+/// Reads the project in `project` (an absolute path) on this machine, to be shown.
+///
+/// # Errors
+/// Every error that was found; what mkgold does not support is none here.
+pub fn read(project: &Path, request: &Request, facts: &Facts) -> Result<Reading, Vec<Diagnostic>> {
+    read_from(&RealFiles, project, request, facts)
+}
+
 /// Reads the project in `project` (an absolute path) from `files`.
 ///
 /// # Errors
@@ -169,32 +179,5 @@ pub fn load_from(
     request: &Request,
     facts: &Facts,
 ) -> Result<Loaded, Vec<Diagnostic>> {
-    let at = Origin::path(project);
-    if !project.is_absolute() {
-        return Err(vec![Diagnostic::error(&at, "", "not an absolute path")]);
-    }
-    if !files.is_dir(project) {
-        return Err(vec![Diagnostic::error(&at, "", "no such directory")]);
-    }
-    let project = source::resolve(files, project);
-    let mut read = loader::read(files, &project, request, facts);
-    let config = config::build(files, &project, facts, &mut read);
-    let (errors, warnings): (Vec<_>, Vec<_>) =
-        std::mem::take(&mut read.diagnostics).into_iter().partition(loader::is_error);
-    if !errors.is_empty() {
-        return Err(errors);
-    }
-    let reason = |name: &str| match table::get(name).state {
-        table::State::NoEffect(reason) => reason,
-        _ => "it is not used",
-    };
-    let without = |(setting, origin)| WithoutEffect { setting, reason: reason(setting), origin };
-    Ok(Loaded {
-        config,
-        sources: config::sources(&read.layers),
-        files_read: read.files_read,
-        warnings,
-        no_effect: read.no_effect.into_iter().map(without).collect(),
-        embedded_default: read.embedded,
-    })
+    read_from(files, project, request, facts)?.accept()
 }

@@ -11,7 +11,8 @@ pub fn json_schema() -> Value {
     let mut sections = Map::new();
     for section in Section::ALL {
         let mut properties = Map::new();
-        let refused = |s: &Setting| matches!(s.state, State::Refused([]) | State::Removed(_));
+        let refused =
+            |s: &Setting| matches!(s.state, State::Refused([]) | State::Old(_) | State::Removed(_));
         for s in SETTINGS.iter().filter(|s| s.section == section && !refused(s)) {
             properties.insert(s.name.into(), setting(s));
         }

@@ -55,6 +55,25 @@ macro_rules! names {
     };
 }
 
+/// What `Release=` is if it is not set, by distribution: also of those that mkgold does
+/// not install, whose configuration it reads.
+pub fn default_release(distribution: &str) -> &'static str {
+    match distribution {
+        "debian" => "trixie",
+        "ubuntu" => "devel",
+        "kali" => "kali-rolling",
+        "postmarketos" => "edge",
+        "arch" => "rolling",
+        "opensuse" => "tumbleweed",
+        "mageia" => "cauldron",
+        "openmandriva" => "cooker",
+        "centos" | "rhel" | "rhel-ubi" | "rocky" | "alma" => "10",
+        "azure" => "3.0",
+        "fedora" => "rawhide",
+        _ => "",
+    }
+}
+
 names! {
     /// `Distribution=`: what is installed.
     Distribution {

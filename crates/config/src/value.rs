@@ -4,6 +4,8 @@
 //! resolves symbolic links in them. A value that cannot be parsed yields a
 //! [`Problem`], which the loader turns into a diagnostic with its place.
 
+mod machine;
+
 use std::path::{Component, Path, PathBuf};
 
 use uuid::Uuid;
@@ -13,6 +15,7 @@ use crate::diagnostic::{did_you_mean, nearest};
 use crate::source::{FileSource, Kind as FileKind, resolve};
 use crate::table::{Choice, Kind, Setting, Shape, Split};
 use crate::types::DEBIAN_RELEASES;
+use machine::{drive, key, key_source, label, private, tools_tree, vsock};
 
 /// Sizes are rounded up to a multiple of this, as mkosi does.
 const SIZE_UNIT: u64 = 4096;
@@ -50,6 +53,15 @@ pub enum Value {
         /// Whether it is a hash.
         hashed: bool,
     },
+    /// A drive of a virtual machine.
+    Drive(Box<Drive>),
+    /// Where a key comes from.
+    KeySource {
+        /// `file`, `engine` or `provider`.
+        kind: String,
+        /// The engine's or provider's name.
+        source: String,
+    },
     /// A variable.
     Pair {
         /// Its name.
@@ -57,6 +69,23 @@ pub enum Value {
         /// Its value.
         value: String,
     },
+}
+
+/// A drive of a virtual machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Drive {
+    /// Its identifier.
+    pub id: String,
+    /// Its size in bytes.
+    pub size: i64,
+    /// Where its file is made.
+    pub directory: Option<PathBuf>,
+    /// More options for QEMU.
+    pub options: Option<String>,
+    /// The identifier of its file.
+    pub file: String,
+    /// `persist`, if it is kept.
+    pub flags: Vec<String>,
 }
 
 /// Why a text is not a value.
@@ -173,6 +202,10 @@ pub fn parse_bool(text: &str) -> Option<bool> {
 
 /// One value of `setting`. Scripts may be patterns and give several.
 pub fn parse(setting: &Setting, text: &str, around: &Surroundings) -> Result<Vec<Value>, Problem> {
+    let secret = setting.name.ends_with("Key") || setting.name == "ProxyClientCertificate";
+    if secret && matches!(setting.kind, Kind::Key | Kind::ExistingPath) {
+        private(text, around)?;
+    }
     let value = match setting.kind {
         Kind::Script => return crate::glob::scripts(text, around),
         Kind::Credential => return credentials(text, around),
@@ -186,11 +219,28 @@ pub fn parse(setting: &Setting, text: &str, around: &Surroundings) -> Result<Vec
         Kind::Size => Value::Number(size(text)?),
         Kind::SectorSize => sector_size(text)?,
         Kind::Mode => mode(text)?,
+        Kind::KeySource => key_source(text, &["file", "engine", "provider"])?,
+        Kind::CertificateSource => key_source(text, &["file", "provider"])?,
+        Kind::Key => key(text, around)?,
+        Kind::ToolsTree => tools_tree(text, around)?,
+        Kind::Label => label(text),
+        Kind::Regex if matches!(text, "default" | "host") => Value::Text(text.into()),
+        Kind::Regex => Value::Text(format!("re:{text}")),
+        Kind::PathOr(words) if words.contains(&text) => Value::Text(text.into()),
+        Kind::PathOr(_) => Value::Path(path(text, around)?),
+        Kind::AbsolutePath if !text.starts_with('/') => {
+            return Err(Problem::new(text, format!("{text:?} is not an absolute path")));
+        }
+        Kind::AbsolutePath => Value::Path(path(text, around)?),
+        Kind::VSock => vsock(text)?,
+        Kind::Drive => drive(text, around)?,
         Kind::Uuid => uuid(text)?,
         // The default initrd has a name, not a path.
         Kind::Path if setting.name == "Initrds" && text == "default" => Value::Text(text.into()),
         Kind::Path => Value::Path(path(text, around)?),
         Kind::ExistingPath => Value::Path(existing(text, around)?),
+        // Its target is in the machine, also relative to a place there.
+        Kind::Tree if setting.name == "RuntimeTrees" => runtime_tree(text, around)?,
         Kind::Tree => tree(text, around, false)?,
         // Its target is a place below the sources, not in the image.
         Kind::ExistingTree if setting.name == "BuildSources" => build_source(text, around)?,
@@ -207,17 +257,13 @@ fn not_bool(text: &str) -> Problem {
     Problem::new(text, format!("{text:?} is not a boolean")).help(help)
 }
 
-/// The name in a closed set that `text` stands for.
+/// The name in a closed set that `text` stands for, also one that mkgold refuses.
 pub fn choose(choice: &Choice, text: &str) -> Result<&'static str, Problem> {
     if let Some(name) = choice.works.iter().find(|n| **n == text) {
         return Ok(name);
     }
-    if choice.refused.contains(&text) {
-        let message =
-            format!("{text:?} is {} known to mkosi, not supported by mkgold yet", choice.what);
-        return Err(
-            Problem::new(text, message).help(format!("supported: {}", choice.works.join(", ")))
-        );
+    if let Some(name) = choice.refused.iter().find(|n| **n == text) {
+        return Ok(name);
     }
     if let Some((_, to)) = choice.aliases.iter().find(|(from, _)| *from == text) {
         return choose(choice, to);
@@ -330,7 +376,7 @@ fn size(text: &str) -> Result<i64, Problem> {
 }
 
 /// Bytes, any fraction of one rounded up; `None` if it is no size.
-fn size_bytes(text: &str) -> Option<u128> {
+pub(crate) fn size_bytes(text: &str) -> Option<u128> {
     let (digits, shift) = match text.as_bytes().last()? {
         b'K' => (&text[..text.len() - 1], 10),
         b'M' => (&text[..text.len() - 1], 20),
@@ -462,6 +508,10 @@ fn tree(text: &str, around: &Surroundings, must_exist: bool) -> Result<Value, Pr
 
 /// A directory of sources; its target is relative to `$SRCDIR`, with or without a slash.
 fn build_source(text: &str, around: &Surroundings) -> Result<Value, Problem> {
+    let source = path(text.split_once(':').map_or(text, |(source, _)| source), around)?;
+    if around.files.exists(&source) && !around.files.is_dir(&source) {
+        return Err(Problem::new(text, format!("{} is not a directory", source.display())));
+    }
     match text.split_once(':') {
         Some((source, target)) if !source.is_empty() && !target.starts_with('/') => {
             tree(&format!("{source}:/{target}"), around, true)
@@ -469,6 +519,11 @@ fn build_source(text: &str, around: &Surroundings) -> Result<Value, Problem> {
         }
         _ => tree(text, around, true),
     }
+}
+
+fn runtime_tree(text: &str, around: &Surroundings) -> Result<Value, Problem> {
+    let (source, target) = text.split_once(':').map_or((text, None), |(s, t)| (s, Some(t)));
+    Ok(Value::Tree { source: path(source, around)?, target: target.map(PathBuf::from) })
 }
 
 fn tree_target(target: &str, text: &str) -> Result<PathBuf, Problem> {

@@ -7,7 +7,9 @@ use std::path::Path;
 use config::config::{Credential, UuidChoice};
 use config::source::MemoryFiles;
 use config::types::{Feature, OutputFormat};
-use config::{Architecture, Argument, Diagnostic, Facts, Loaded, Request, load, load_from};
+use config::{
+    Architecture, Argument, Diagnostic, Facts, Loaded, Request, load, load_from, read_from,
+};
 
 fn project(files: &[(&str, &str)]) -> MemoryFiles {
     let mut memory = MemoryFiles::default();
@@ -104,15 +106,16 @@ fn files_that_did_not_match_were_read_all_the_same() {
 
 #[test]
 fn secrets_stay_out_of_what_is_shown() {
-    let loaded = accepted(&[(
-        "mkosi.conf",
-        "[Content]\nRootPassword=hunter2\n[Runtime]\nCredentials=key=s3cret\n",
-    )]);
+    const SECRETS: &str = "[Content]\nRootPassword=hunter2\n[Runtime]\nCredentials=key=s3cret\n";
+    let loaded = accepted(&[("mkosi.conf", SECRETS)]);
     let config = &loaded.config;
-    for shown in [config.summary_text(), format!("{config:?}"), format!("{:?}", loaded.sources)] {
+    let files = project(&[("mkosi.conf", SECRETS)]);
+    let reading = read_from(&files, Path::new("/p"), &Request::default(), &Facts::default());
+    let summary = reading.expect("valid").summary_text();
+    for shown in [summary.clone(), format!("{config:?}"), format!("{:?}", loaded.sources)] {
         assert!(!shown.contains("hunter2") && !shown.contains("s3cret"), "{shown}");
     }
-    assert!(config.summary_text().contains("RootPassword: (set)"));
+    assert!(summary.contains("RootPassword: (set)"));
     let credential = &config.runtime.credentials["key"];
     assert_eq!(*credential, Credential::Value("s3cret".into()));
 }
@@ -272,6 +275,53 @@ fn the_documentation_is_the_table() {
     assert!(written == rendered, "docs/settings.md is old: run this test with MKGOLD_BLESS=1");
 }
 
+#[test]
+fn what_is_not_supported_is_shown_and_not_built() {
+    let text = "[Output]\nFormat=esp\n[Validation]\nSecureBoot=yes\nVerityKeySource=engine:x\n\
+        [Runtime]\nDrives=a:1G\n";
+    let files = project(&[("mkosi.conf", text)]);
+    let at = Path::new("/p");
+    let reading = read_from(&files, at, &Request::default(), &Facts::default()).expect("valid");
+    let image = &reading.to_json()["Images"][0];
+    assert_eq!(image["Format"], "esp");
+    assert_eq!(image["CompressOutput"], "zstd");
+    assert_eq!(image["SecureBoot"], true);
+    assert_eq!(image["VerityKeySource"]["Source"], "x");
+    assert_eq!(image["Drives"][0]["Size"], 1 << 30);
+    assert_eq!(reading.unsupported.len(), 3);
+    assert!(reading.summary_text().contains("Format: esp"));
+    let refused = load_from(&files, at, &Request::default(), &Facts::default()).unwrap_err();
+    let lines: Vec<_> = refused.iter().map(|d| (d.line, d.unsupported)).collect();
+    assert_eq!(lines, [(2, true), (4, true), (7, true)]);
+    // A tree of one's own tools is one that mkgold would not use.
+    let mut files = project(&[("mkosi.conf", "[Build]\nToolsTree=tools\n")]);
+    files.directory("/p/tools");
+    let refused = load_from(&files, at, &Request::default(), &Facts::default()).unwrap_err();
+    assert_eq!((refused.len(), refused[0].line, refused[0].column), (1, 2, 11), "{refused:?}");
+    // What makes no sense is refused by both.
+    let files = project(&[("mkosi.conf", "[Output]\nFormat=esp\n[Runtime]\nDrives=a\n")]);
+    let errors = read_from(&files, at, &Request::default(), &Facts::default()).unwrap_err();
+    assert_eq!(errors.iter().filter(|d| !d.unsupported).count(), 1);
+}
+
+#[test]
+fn a_value_is_explained_by_its_places() {
+    let files = project(&[
+        ("mkosi.conf", "[Content]\nPackages=a\n   b\nRootPassword=hunter2\n"),
+        ("mkosi.conf.d/10.conf", "[Content]\nPackages=c\n"),
+    ]);
+    let reading = read_from(&files, Path::new("/p"), &Request::default(), &Facts::default());
+    let reading = reading.expect("valid");
+    let places = |name: &str| {
+        let shown = |(value, at): (String, config::Origin)| (value, at.line);
+        reading.origins(name).into_iter().map(shown).collect::<Vec<_>>()
+    };
+    assert_eq!(places("Packages"), [("a".into(), 2), ("b".into(), 3), ("c".into(), 2)]);
+    assert_eq!(places("RootPassword"), [("(set)".into(), 4)]);
+    assert_eq!(reading.shown("RootPassword"), "(set)");
+    assert_eq!((reading.shown("Format").as_str(), places("Format").len()), ("disk", 0));
+}
+
 /// The settings that issue "Build" lists work; no other state for any of them.
 #[test]
 fn what_was_promised_works() {
@@ -287,7 +337,9 @@ fn what_was_promised_works() {
         PackageCacheDirectory CacheOnly Incremental Environment WithNetwork SandboxTrees RAM CPUs \
         KVM Firmware Console Ephemeral KernelCommandLineExtra Credentials RuntimeSize QemuArgs \
         Include Profiles";
-    let json = accepted(&[("mkosi.conf", "")]).config.to_json();
+    let files = project(&[("mkosi.conf", "")]);
+    let reading = read_from(&files, Path::new("/p"), &Request::default(), &Facts::default());
+    let json = reading.expect("valid").to_json();
     for name in promised.split_whitespace() {
         let (setting, _) = config::table::find(name).unwrap_or_else(|| panic!("{name}"));
         assert_eq!(setting.state, config::table::State::Works, "{name}");

@@ -138,7 +138,7 @@ const CASES: &[(&str, &str, u32, &str, &str)] = &[
     ("Validation", "SecureBoot=yes", 12, "yes", "remove the setting, or write no"),
     ("Build", "BuildKey=b", 10, "b", "remove the setting"),
     ("Build", "BuildSources=.:../x", 14, ".:../x", "write the path without it"),
-    ("Config", "Dependencies=other", 14, "other", "remove the setting"),
+    ("Config", "Dependencies=other", 14, "other", "images are the files and directories of"),
     ("Config", "MinimumVersion=99", 16, "99", ""),
     // conditions
     ("Match", "Distributin=debian", 1, "Distributin", "did you mean \"Distribution\"?"),

@@ -1,6 +1,7 @@
 //! Every project through a living mkosi.
 
 mod common;
+mod generate;
 mod known;
 mod live;
 

@@ -1,6 +1,7 @@
 //! A living mkosi confirms the recordings that `recorded.rs` is tested with.
 
 mod common;
+mod generate;
 mod known;
 mod live;
 

@@ -60,6 +60,8 @@ pub fn fuzz_plan(data: &[u8]) {
                 grain: None,
                 block_device: size % 2 == 0,
                 device: "img.raw".into(),
+                defer: Default::default(),
+                current: Bytes(0),
                 compat,
             };
             check(&request);

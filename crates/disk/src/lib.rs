@@ -4,8 +4,10 @@
 //! What it is: definitions ([`definition`]) and what a disk has ([`gpt`]) become a
 //! [`plan`], which [`execute`] carries out on one image file, without root, loop
 //! device or mount. [`populate`] makes the Tree of a partition, [`derive`] the
-//! identifiers, [`fstab`] the tables of a running system, [`layout`] the definitions
-//! of a project that brings none.
+//! identifiers, [`fstab`] the tables of a running system, [`split`] files of single
+//! partitions, [`layout`] the definitions
+//! of a project that brings none. [`repart`] is all of it for one image file, as
+//! systemd-repart has it, and [`device`] what block devices need beyond; [`preview`] asks the planner what a first boot will do.
 //!
 //! What it is not: file systems. Their writers (crate `fs`) come in as a
 //! [`execute::PartitionFiller`]; this crate knows only how large a content is and
@@ -21,6 +23,7 @@
 
 pub mod definition;
 pub mod derive;
+pub mod device;
 pub mod execute;
 pub mod fstab;
 #[doc(hidden)]
@@ -28,12 +31,17 @@ pub mod fuzzing;
 pub mod gpt;
 mod guid;
 pub mod layout;
+mod medium;
 pub mod plan;
 pub mod populate;
+pub mod preview;
+pub mod repart;
+pub mod split;
 pub mod types;
 mod units;
 
 pub use guid::{BadGuid, Guid};
+pub use medium::{Medium, Writer};
 pub use types::{Architecture, Designator, TypeGuid};
 pub use units::{BadSectorSize, Bytes, SectorSize, Sectors};
 

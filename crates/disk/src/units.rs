@@ -75,6 +75,11 @@ impl Sectors {
 }
 
 impl Bytes {
+    /// From a number with a suffix of base 1024, as options and settings have it: `512M`.
+    pub fn parse(text: &str) -> Option<Bytes> {
+        crate::definition::value::size(text).map(Bytes)
+    }
+
     /// In sectors; `None` if it is not a whole number of them.
     pub fn sectors(self, size: SectorSize) -> Option<Sectors> {
         self.0.is_multiple_of(size.get()).then_some(Sectors(self.0 / size.get()))

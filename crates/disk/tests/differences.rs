@@ -28,6 +28,8 @@ fn planned(texts: &[(&str, &str)], size: Size, original_bugs: bool) -> Plan {
         grain: None,
         block_device: false,
         device: "img.raw".into(),
+        defer: Default::default(),
+        current: Bytes(0),
         compat,
     };
     plan(&request).unwrap()

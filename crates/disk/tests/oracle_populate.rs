@@ -160,6 +160,8 @@ fn file_systems_hold_what_systemd_repart_puts_in() {
         grain: None,
         block_device: false,
         device: "img.raw".into(),
+        defer: Default::default(),
+        current: Default::default(),
         compat,
     })
     .unwrap();

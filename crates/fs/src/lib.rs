@@ -7,16 +7,19 @@
 //!
 //! Data flow: a Tree and options → a plan (pure) → pieces with fixed places →
 //! [`output`](crate::output) writes them in parallel. Readers take a range of a
-//! file and give a Tree whose contents are ranges of that file.
+//! file and give a Tree whose contents are ranges of that file. [`probe`] says what a
+//! range has, [`grow`] has the kernel grow what is mounted.
 
 mod bytes;
 pub mod erofs;
 mod error;
 pub mod ext4;
 pub mod fat;
+pub mod grow;
 mod image;
 mod lz4;
 mod output;
+pub mod probe;
 pub mod squashfs;
 pub mod swap;
 pub mod tools;

@@ -1,6 +1,8 @@
 //! File systems that the original tools made and the kernel filled: our readers see
 //! what the kernel shows. Needs root and loop devices; where there are none it says so.
 
+#![allow(clippy::print_stdout, reason = "figures")]
+
 mod common;
 
 use std::fs::File;

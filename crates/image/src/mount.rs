@@ -98,10 +98,9 @@ pub fn disk(image: &Image, blob: &Arc<Blob>) -> Result<System, ImageError> {
     let xbootldr = first(&partitions, Designator::Xbootldr, blob, &mut system);
     system.xbootldr = xbootldr.map(|(_, tree)| tree);
     for partition in partitions.iter().filter(|p| p.role.is_none()) {
-        if partition.probe.holds.is_no_file_system() {
-            continue;
-        }
-        if let Err(reason) = reader::read(blob, partition) {
+        if !partition.probe.holds.is_no_file_system()
+            && let Err(reason) = reader::read(blob, partition)
+        {
             system.unread.push(unread(partition, reason));
         }
     }

@@ -26,15 +26,33 @@ fn example(name: &str) -> PathBuf {
 
 /// Builds an example into `output`; the cache is shared by all tests.
 fn build(name: &str, output: &Path, more: &[&str]) -> PathBuf {
+    build_project(&example(name), output, more)
+}
+
+fn build_project(project: &Path, output: &Path, more: &[&str]) -> PathBuf {
     let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache");
     let mut command = Command::new(mkgold());
-    command.arg("-C").arg(example(name)).arg("--output-directory").arg(output);
+    command.arg("-C").arg(project).arg("--output-directory").arg(output);
     command.arg("--cache-directory").arg(cache).args(more).args(["--force", "build"]);
     let status = command.status().expect("mkgold runs");
     assert!(status.success(), "{command:?}: {status}");
     let image = |e: &std::fs::DirEntry| e.path().extension().is_some_and(|x| x == "raw");
     let mut found = std::fs::read_dir(output).unwrap().map(Result::unwrap).filter(image);
     found.next().expect("a disk image").path()
+}
+
+/// Every template of `mkgold init`, in a project of its own, as a new user builds it.
+#[test]
+#[ignore = "boot: builds real images"]
+fn every_template_builds() {
+    for template in ["minimal", "server", "uki-only"] {
+        let project = tempfile::tempdir().unwrap();
+        let mut init = Command::new(mkgold());
+        let status = init.arg("-C").arg(project.path()).args(["init", template]).status();
+        assert!(status.expect("mkgold runs").success(), "{template}");
+        let disk = build_project(project.path(), &project.path().join("out"), &[]);
+        assert!(std::fs::metadata(disk).unwrap().len() > 100 << 20, "{template}");
+    }
 }
 
 /// Boots a disk through UEFI firmware.

@@ -53,7 +53,8 @@ fn write_ext4(tree: &Tree, path: &Path) {
 #[test]
 fn the_same_tree_gets_the_same_answer_in_every_form() {
     let dir = tempfile::tempdir().unwrap();
-    let forms: [(&str, fn(&Tree, &Path)); 2] = [("a.tar", write_tar), ("a.raw", write_ext4)];
+    type Write = fn(&Tree, &Path);
+    let forms: [(&str, Write); 2] = [("a.tar", write_tar), ("a.raw", write_ext4)];
     for (name, write) in forms {
         let path = dir.path().join(name);
         write(&golden(), &path);

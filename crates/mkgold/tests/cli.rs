@@ -47,3 +47,46 @@ fn boot_is_refused_with_what_to_use() {
     assert!(error.contains("systemd-nspawn") && error.contains("mkgold vm"), "{error}");
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "nothing was made");
 }
+
+#[test]
+fn a_setting_is_explained_and_a_misspelled_one_answered() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("mkosi.conf"), "[Content]\nPackages=a\n").unwrap();
+    std::fs::create_dir(dir.path().join("mkosi.conf.d")).unwrap();
+    std::fs::write(dir.path().join("mkosi.conf.d/x.conf"), "[Content]\nPackages=b\n").unwrap();
+    let (code, shown, _) = output(mkgold(dir.path()).args(["why-setting", "Packages", "Format"]));
+    assert_eq!(code, Some(0));
+    for part in ["mkosi.conf:2:10  Packages=a", "x.conf:2:10  Packages=b", "Format=disk\n  not set"]
+    {
+        assert!(shown.contains(part), "{shown}");
+    }
+    let (code, _, error) = output(mkgold(dir.path()).args(["why-setting", "Pakages"]));
+    assert_eq!(code, Some(2));
+    assert!(error.contains("Packages"), "{error}");
+}
+
+#[test]
+fn what_cannot_be_built_is_shown() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("mkosi.conf"), "[Output]\nFormat=esp\n").unwrap();
+    let (code, shown, error) = output(mkgold(dir.path()).args(["--json", "summary"]));
+    assert_eq!(code, Some(0), "{error}");
+    assert!(shown.contains("\"Format\":\"esp\"") && error.contains("not supported"), "{error}");
+    let (code, _, error) = output(mkgold(dir.path()).arg("build"));
+    assert_eq!(code, Some(2));
+    assert!(error.contains("mkosi.conf:2:8"), "{error}");
+}
+
+#[test]
+fn a_template_is_written_over_nothing_and_can_be_read() {
+    for template in ["minimal", "server", "uki-only"] {
+        let dir = tempfile::tempdir().unwrap();
+        let (code, _, error) = output(mkgold(dir.path()).args(["init", template]));
+        assert_eq!(code, Some(0), "{error}");
+        let (code, _, error) = output(mkgold(dir.path()).arg("summary"));
+        assert_eq!((code, error.as_str()), (Some(0), ""), "{template}");
+        let (code, _, error) = output(mkgold(dir.path()).args(["init", template]));
+        assert_eq!(code, Some(2));
+        assert!(error.contains("mkosi.conf is there already"), "{error}");
+    }
+}

@@ -200,7 +200,7 @@ fn set_root(
 }
 
 /// A yescrypt hash as Debian's libcrypt makes by default (`$y$j9T$…`).
-pub(crate) fn hash_password(password: &str, salt_seed: &[u8]) -> Result<String, OsError> {
+pub fn hash_password(password: &str, salt_seed: &[u8]) -> Result<String, OsError> {
     let mut hasher = Sha256::new();
     hasher.update(b"mkgold root password salt");
     hasher.update((salt_seed.len() as u64).to_le_bytes());

@@ -13,7 +13,8 @@ use std::ops::RangeInclusive;
 use tree::{Mtime, Tree, TreePath};
 
 use crate::accounts::{Accounts, Database};
-use crate::{OsError, dropin, read_text};
+use crate::tmpfiles::text::{Specifiers, Unresolved};
+use crate::{OsError, dropin, os_release, read_text};
 
 /// Where declarations are, highest priority first.
 const DIRS: [&str; 4] =
@@ -54,10 +55,11 @@ impl Declarations {
     /// Reads every effective file of the tree.
     pub fn read(tree: &Tree) -> Result<Declarations, OsError> {
         let mut declarations = Declarations::default();
+        let specifiers = Specifiers::new(None, os_release::read(tree)?);
         for file in dropin::files(tree, &DIRS, ".conf") {
             let text = read_text(tree, &file)?.unwrap_or_default();
             for (n, line) in text.lines().enumerate() {
-                if let Err(message) = declarations.line(line) {
+                if let Err(message) = declarations.line(line, &specifiers) {
                     declarations.warnings.push(format!("{file}:{}: {message}", n + 1));
                 }
             }
@@ -76,14 +78,17 @@ impl Declarations {
         (users.clone(), groups.collect())
     }
 
-    fn line(&mut self, line: &str) -> Result<(), String> {
+    fn line(&mut self, line: &str, specifiers: &Specifiers) -> Result<(), String> {
         let line = line.trim();
         if line.is_empty() || line.starts_with('#') {
             return Ok(());
         }
-        let fields = split(line)?;
+        let mut fields = split(line)?;
         if fields.len() > 6 {
             return Err("trailing garbage".into());
+        }
+        for field in fields.iter_mut().skip(1) {
+            *field = expand(field, specifiers)?;
         }
         let field =
             |n: usize| fields.get(n).map(String::as_str).filter(|f| !matches!(*f, "" | "-"));
@@ -94,17 +99,19 @@ impl Declarations {
         }
         match kind {
             "u" | "u!" => {
-                let text = |n: usize| field(n).map(str::to_owned);
                 let user = User {
                     id: parse_id(field(2))?,
-                    gecos: text(3).unwrap_or_default(),
-                    home: text(4),
-                    shell: text(5),
+                    gecos: field(3).map(parse_gecos).transpose()?.unwrap_or_default(),
+                    home: field(4).map(parse_path).transpose()?,
+                    shell: field(5).map(parse_path).transpose()?,
                     locked: kind == "u!",
                 };
                 self.add_user(name, user);
             }
-            "g" => self.add_group(name, parse_id(field(2))?),
+            "g" => match parse_id(field(2))? {
+                Id::Pair(..) => return Err("a group has one ID".into()),
+                id => self.add_group(name, id),
+            },
             "m" => {
                 let group = field(2).filter(|g| is_valid_name(g)).ok_or("'m' needs a group")?;
                 self.members.push((name, group.to_owned()));
@@ -172,8 +179,50 @@ fn is_valid_name(name: &str) -> bool {
     name.len() <= 31 && name.starts_with(first) && name.chars().all(rest)
 }
 
+/// What specifiers stand for. Those of file names and users are not sysusers.d's.
+fn expand(text: &str, specifiers: &Specifiers) -> Result<String, String> {
+    let mut letters = text.replace("%%", "");
+    letters.retain(|c| !c.is_whitespace());
+    if let Some(at) = letters.find('%')
+        && letters[at + 1..].starts_with(['C', 'L', 'S', 't', 'g', 'G', 'h', 'u', 'U'])
+    {
+        return Err(format!("unknown specifier in '{text}'"));
+    }
+    match specifiers.expand(text.as_bytes()) {
+        Ok(text) => Ok(String::from_utf8_lossy(&text).into_owned()),
+        Err(Unresolved::NoInformation) => {
+            Err(format!("'{text}' needs what this image does not say, so the line is left out"))
+        }
+        Err(Unresolved::Running(letter)) => {
+            Err(format!("'{text}': %{letter} is known on a running machine only"))
+        }
+        Err(Unresolved::Unknown(message)) => Err(message),
+    }
+}
+
+fn parse_gecos(text: &str) -> Result<String, String> {
+    match text.contains(|c: char| c == ':' || c.is_control()) {
+        true => Err(format!("'{text}' is no description: it has a colon or a control character")),
+        false => Ok(text.to_owned()),
+    }
+}
+
+/// A home directory or a shell.
+fn parse_path(text: &str) -> Result<String, String> {
+    let bad = |c: char| c == ':' || c.is_control();
+    let normal = text.split('/').skip(1).all(|part| !matches!(part, "." | ".."));
+    match text.starts_with('/') && normal && !text.contains(bad) {
+        true => Ok(text.to_owned()),
+        false => Err(format!("'{text}' is not an absolute path")),
+    }
+}
+
 fn parse_id(field: Option<&str>) -> Result<Id, String> {
-    let number = |text: &str| text.parse::<u32>().map_err(|_| format!("'{text}' is not an ID"));
+    let number = |text: &str| match text.parse::<u32>() {
+        // The 16-bit and the 32-bit -1 mean no ID.
+        Ok(id) if id != 65535 && id != u32::MAX => Ok(id),
+        _ => Err(format!("'{text}' is not an ID")),
+    };
     match field {
         None => Ok(Id::Automatic),
         Some(path) if path.starts_with('/') => Ok(Id::Path(path.to_owned())),
@@ -218,11 +267,14 @@ pub fn apply(tree: &mut Tree, declarations: &Declarations, now: Mtime) -> Result
     for (user, group) in &declarations.members {
         maker.member(user, group);
     }
-    let Maker { passwd, shadow, group, gshadow, applied, changed, .. } = maker;
-    if changed {
-        for accounts in [passwd, shadow, group, gshadow] {
-            accounts.write(tree, now)?;
-        }
+    let Maker { passwd, shadow, group, gshadow, applied, new_members, .. } = maker;
+    if !applied.users.is_empty() {
+        passwd.write(tree, now)?;
+        shadow.write(tree, now)?;
+    }
+    if new_members || !applied.groups.is_empty() {
+        group.write(tree, now)?;
+        gshadow.write(tree, now)?;
     }
     Ok(applied)
 }
@@ -236,7 +288,7 @@ struct Maker<'a> {
     group: Accounts,
     gshadow: Accounts,
     applied: Applied,
-    changed: bool,
+    new_members: bool,
 }
 
 impl<'a> Maker<'a> {
@@ -250,7 +302,7 @@ impl<'a> Maker<'a> {
             group: Accounts::read(tree, Database::Group)?,
             gshadow: Accounts::read(tree, Database::Gshadow)?,
             applied: Applied::default(),
-            changed: false,
+            new_members: false,
         })
     }
 
@@ -267,11 +319,12 @@ impl<'a> Maker<'a> {
     }
 
     fn automatic(&self, for_user: Option<&str>) -> Option<u32> {
-        let system = [1..=999];
-        let pools = match self.declarations.pools.is_empty() {
-            true => &system[..],
-            false => &self.declarations.pools[..],
-        };
+        let mut pools = self.declarations.pools.clone();
+        if pools.is_empty() {
+            pools.push(1..=999);
+        }
+        // From the highest number of all pools down.
+        pools.sort_unstable_by_key(|pool| *pool.end());
         pools.iter().rev().find_map(|p| p.clone().rev().find(|id| self.free(*id, for_user)))
     }
 
@@ -297,7 +350,6 @@ impl<'a> Maker<'a> {
             self.gshadow.add(strings([name, "!*", "", ""]));
         }
         self.applied.groups.push((name.to_owned(), gid));
-        self.changed = true;
         Some(gid)
     }
 
@@ -351,14 +403,13 @@ impl<'a> Maker<'a> {
         let (uid_text, gid_text) = (uid.to_string(), gid.to_string());
         self.passwd.add(strings([name, "x", &uid_text, &gid_text, &user.gecos, home, shell]));
         let expire = if user.locked { "1" } else { "" };
-        let hash = if uid == 0 { "!unprovisioned" } else { "!*" };
+        let hash = if name == "root" { "!unprovisioned" } else { "!*" };
         let days = self.days.clone();
         match self.shadow.get_mut(name) {
             Some(shadow) => shadow[2] = days,
             None => self.shadow.add(strings([name, hash, &days, "", "", "", "", expire, ""])),
         }
         self.applied.users.push((name.to_owned(), uid));
-        self.changed = true;
     }
 
     fn member(&mut self, user: &str, group: &str) {
@@ -367,9 +418,10 @@ impl<'a> Maker<'a> {
             let mut members: Vec<&str> = fields[3].split(',').filter(|m| !m.is_empty()).collect();
             if !members.contains(&user) {
                 members.push(user);
+                members.sort_unstable();
                 let members = members.join(",");
                 fields[3] = members;
-                self.changed = true;
+                self.new_members = true;
             }
         }
     }
@@ -433,7 +485,7 @@ mod tests {
         );
         assert_eq!(
             text(&t, Database::Group),
-            "wheel:x:10:svc,extra\nroot:x:0:\nsvc:x:999:\nextra:x:998:\n"
+            "wheel:x:10:extra,svc\nroot:x:0:\nsvc:x:999:\nextra:x:998:\n"
         );
         assert_eq!(
             text(&t, Database::Shadow),

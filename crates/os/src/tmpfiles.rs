@@ -19,7 +19,7 @@ mod pattern;
 mod permissions;
 mod place;
 mod remove;
-mod text;
+pub(crate) mod text;
 
 use std::collections::{BTreeMap, BTreeSet};
 

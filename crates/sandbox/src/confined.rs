@@ -66,41 +66,63 @@ pub(crate) fn names(dir: BorrowedFd<'_>) -> io::Result<Vec<CString>> {
 /// Removes `name` in `dir` and everything below it, however deep, whatever its modes.
 /// Nothing there is no error.
 ///
-/// Directories that are not empty are first moved up into `dir`, so that neither the
-/// length of a path nor the number of open files is a limit.
+/// Who is killed meanwhile leaves nothing but (a part of) `name`.
 pub(crate) fn remove_all(dir: BorrowedFd<'_>, name: &CStr) -> io::Result<()> {
     use rustix::io::Errno;
-    match rustix::fs::unlinkat(dir, name, AtFlags::empty()) {
-        Ok(()) | Err(Errno::NOENT) => return Ok(()),
-        Err(Errno::ISDIR | Errno::PERM) => {}
-        Err(e) => return Err(e.into()),
+    if !remains(dir, name)? {
+        return Ok(());
     }
-    let mut queue = vec![name.to_owned()];
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    empty(rustix::fs::openat(dir, name, flags, Mode::empty())?.as_fd())?;
+    match rustix::fs::unlinkat(dir, name, AtFlags::REMOVEDIR) {
+        Ok(()) | Err(Errno::NOENT) => Ok(()),
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// Removes everything below `top`.
+///
+/// Directories that are not empty are first moved up into it, so that neither the
+/// length of a path nor the number of open files is a limit.
+fn empty(top: BorrowedFd<'_>) -> io::Result<()> {
+    let mut queue = Vec::new();
+    for entry in names(top)? {
+        if remains(top, &entry)? {
+            queue.push(entry);
+        }
+    }
     let mut moved = 0u64;
     while let Some(name) = queue.pop() {
-        match rustix::fs::unlinkat(dir, &name, AtFlags::REMOVEDIR) {
-            Ok(()) | Err(Errno::NOENT) => continue,
-            Err(Errno::NOTEMPTY | Errno::EXIST) => {}
-            Err(e) => return Err(e.into()),
+        if !remains(top, &name)? {
+            continue;
         }
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let open = rustix::fs::openat(dir, &name, flags, Mode::empty())?;
+        let open = rustix::fs::openat(top, &name, flags, Mode::empty())?;
         queue.push(name);
         for entry in names(open.as_fd())? {
-            let is_dir = match rustix::fs::unlinkat(&open, &entry, AtFlags::empty()) {
-                Ok(()) => false,
-                Err(Errno::ISDIR | Errno::PERM) => true,
-                Err(e) => return Err(e.into()),
-            };
-            if !is_dir || rustix::fs::unlinkat(&open, &entry, AtFlags::REMOVEDIR).is_ok() {
-                continue;
+            if remains(open.as_fd(), &entry)? {
+                let place = free_name(top, &mut moved)?;
+                rustix::fs::renameat(&open, &entry, top, &place)?;
+                queue.push(place);
             }
-            let place = free_name(dir, &mut moved)?;
-            rustix::fs::renameat(&open, &entry, dir, &place)?;
-            queue.push(place);
         }
     }
     Ok(())
+}
+
+/// Removes `name`, unless it is a directory with something in it; whether that is so.
+fn remains(dir: BorrowedFd<'_>, name: &CStr) -> io::Result<bool> {
+    use rustix::io::Errno;
+    match rustix::fs::unlinkat(dir, name, AtFlags::empty()) {
+        Ok(()) | Err(Errno::NOENT) => return Ok(false),
+        Err(Errno::ISDIR | Errno::PERM) => {}
+        Err(e) => return Err(e.into()),
+    }
+    match rustix::fs::unlinkat(dir, name, AtFlags::REMOVEDIR) {
+        Ok(()) | Err(Errno::NOENT) => Ok(false),
+        Err(Errno::NOTEMPTY | Errno::EXIST) => Ok(true),
+        Err(e) => Err(e.into()),
+    }
 }
 
 fn free_name(dir: BorrowedFd<'_>, counter: &mut u64) -> io::Result<CString> {
@@ -151,7 +173,17 @@ mod tests {
             at = rustix::fs::openat(&at, c"dir", flags, Mode::empty()).unwrap();
         }
         drop(at);
-        remove_all(root.as_fd(), c"dir").unwrap();
+        // Whoever is killed now must leave nothing that has another name.
+        let others = std::thread::scope(|scope| {
+            let removing = scope.spawn(|| remove_all(root.as_fd(), c"dir").unwrap());
+            let mut others = Vec::new();
+            while !removing.is_finished() {
+                others.extend(names(root.as_fd()).unwrap().into_iter().filter(|n| **n != *c"dir"));
+                std::thread::sleep(std::time::Duration::from_millis(1));
+            }
+            others
+        });
+        assert_eq!(others, Vec::<CString>::new());
         assert!(names(root.as_fd()).unwrap().is_empty());
         remove_all(root.as_fd(), c"dir").unwrap();
     }

@@ -7,6 +7,7 @@
 pub mod archive;
 pub mod compare;
 pub mod explained;
+pub mod mkosi;
 pub mod openpgp;
 pub mod oracle;
 pub mod privilege;

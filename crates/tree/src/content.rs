@@ -248,6 +248,19 @@ impl Content {
         self.len == 0
     }
 
+    /// Whether both read the same bytes from the same place: without reading them, so
+    /// what is false may still be equal. True of a clone.
+    pub fn is_same_place(&self, other: &Content) -> bool {
+        match (&self.repr, &other.repr) {
+            (Repr::Inline(a), Repr::Inline(b)) => a == b,
+            (Repr::Parts(a), Repr::Parts(b)) => Arc::ptr_eq(a, b),
+            (Repr::One(a, from), Repr::One(b, at)) => {
+                Arc::ptr_eq(a, b) && from == at && self.len == other.len
+            }
+            _ => false,
+        }
+    }
+
     /// The runs, in order.
     pub fn segments(&self) -> impl Iterator<Item = Segment<'_>> {
         let (one, parts) = match &self.repr {

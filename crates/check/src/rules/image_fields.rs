@@ -27,7 +27,8 @@ fn valid(subject: &Subject) -> Outcome {
         Ok(release) => release,
         Err(error) => return Outcome::Unknown { reason: error.to_string() },
     };
-    let fields: [(&str, fn(&str) -> bool); 2] =
+    type Check = fn(&str) -> bool;
+    let fields: [(&str, Check); 2] =
         [("IMAGE_ID", os_release::is_valid_id), ("IMAGE_VERSION", os_release::is_valid_version)];
     let given = fields.iter().filter_map(|(key, ok)| Some((key, release.get(*key)?, ok)));
     let given: Vec<_> = given.collect();

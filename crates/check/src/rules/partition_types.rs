@@ -48,15 +48,12 @@ fn check(subject: &Subject) -> Outcome {
             findings.push(on_partition(partition, format!("should be of type {wanted}")));
         } else if let (true, Some(found), Some(own)) =
             (versioned, kind.architecture(), architecture)
+            && found != own
+            && own.secondary() != Some(found)
         {
-            if found != own && own.secondary() != Some(found) {
-                let message = format!(
-                    "is of the type for {}, the programs are for {}",
-                    found.name(),
-                    own.name()
-                );
-                findings.push(on_partition(partition, message));
-            }
+            let message =
+                format!("is of the type for {}, the programs are for {}", found.name(), own.name());
+            findings.push(on_partition(partition, message));
         }
     }
     if any { Outcome::of(findings) } else { Outcome::NotApplicable }

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::{
-    BootConfig, BuildConfig, Config, ContentConfig, Credential, DistributionConfig, MKOSI_VERSION,
-    OutputConfig, Project, RootPassword, RuntimeConfig, Script, Scripts, SystemConfig, TreeSource,
-    UuidChoice,
+    BootConfig, BuildConfig, Config, ContentConfig, Credential, DistributionConfig, ImageJson,
+    MKOSI_VERSION, OutputConfig, Project, RootPassword, RuntimeConfig, Script, Scripts,
+    SystemConfig, TreeSource, UuidChoice,
 };
 use crate::diagnostic::{Diagnostic, Origin};
 use crate::layer::{Layers, Stored};
@@ -130,39 +130,41 @@ macro_rules! named {
     };
 }
 
-/// Makes the configuration of what was read, and adds what is wrong with it as a
-/// whole to the diagnostics.
-pub(crate) fn build(
+/// What is wrong with the configuration as a whole.
+pub(crate) fn check(
     files: &dyn FileSource,
     project: &Path,
     facts: &Facts,
-    read: &mut Read,
-) -> Config {
+    read: &Read,
+) -> Vec<Diagnostic> {
     let view = View { layers: &read.layers };
-    let distribution = distribution(&view, facts);
-    let build = build_config(&view, &read.environment, project);
-    let (epoch, problem) = source_date_epoch(&view, &build, facts);
-    let config = Config {
+    let mut problems = Vec::from_iter(source_date_epoch(read, facts).err().map(|d| *d));
+    problems.extend(check_minimum_version(&view));
+    problems.extend(check_directories(&view, files));
+    problems.extend(check_dependencies(&view, files, project));
+    problems
+}
+
+/// Makes the configuration of what was read without errors.
+pub(crate) fn build(project: &Path, facts: &Facts, read: &Read, image: ImageJson) -> Config {
+    let view = View { layers: &read.layers };
+    Config {
         project: Project {
             directory: project.to_path_buf(),
             profiles: view.texts("Profiles"),
             files: read.applied.clone(),
             minimum_version: view.text("MinimumVersion"),
         },
+        distribution: distribution(&view, facts),
         output: output(&view),
-        content: content(&view, epoch),
+        content: content(&view, source_date_epoch(read, facts).ok().flatten()),
         scripts: scripts(&view),
         boot: boot(&view),
         system: system(&view),
+        build: build_config(&view, &read.environment, project),
         runtime: runtime(&view),
-        distribution,
-        build,
-    };
-    let mut problems = Vec::from_iter(problem);
-    problems.extend(check_minimum_version(&view));
-    problems.extend(check_directories(&view, files));
-    read.diagnostics.extend(problems);
-    config
+        image,
+    }
 }
 
 fn distribution(view: &View, facts: &Facts) -> DistributionConfig {
@@ -184,11 +186,7 @@ fn output(view: &View) -> OutputConfig {
     let format = named!(view, "Format", OutputFormat);
     let image_id = view.text("ImageId");
     let image_version = view.text("ImageVersion");
-    let base = image_id.clone().unwrap_or_else(|| "image".into());
-    let default = match &image_version {
-        Some(version) => format!("{base}_{version}"),
-        None => base,
-    };
+    let default = output_name(image_id.clone(), image_version.clone());
     let archive = matches!(format, OutputFormat::Tar | OutputFormat::Cpio | OutputFormat::Uki);
     let compress = match view.text("CompressOutput") {
         Some(name) => Compression::from_name(&name).expect("the table allows only these"),
@@ -212,6 +210,15 @@ fn output(view: &View) -> OutputConfig {
         sector_size: view.number("SectorSize").and_then(|n| u32::try_from(n).ok()),
         seed: view.uuid("Seed"),
         checksum: view.bool("Checksum"),
+    }
+}
+
+/// The output's name if nothing else is said.
+pub(crate) fn output_name(id: Option<String>, version: Option<String>) -> String {
+    let base = id.unwrap_or_else(|| "image".into());
+    match version {
+        Some(version) => format!("{base}_{version}"),
+        None => base,
     }
 }
 
@@ -335,28 +342,25 @@ fn runtime(view: &View) -> RuntimeConfig {
 
 /// `SourceDateEpoch=`, else `$SOURCE_DATE_EPOCH` from `Environment=`, from its
 /// files, from the environment.
-fn source_date_epoch(
-    view: &View,
-    build: &BuildConfig,
+pub(crate) fn source_date_epoch(
+    read: &Read,
     facts: &Facts,
-) -> (Option<u64>, Option<Diagnostic>) {
+) -> Result<Option<u64>, Box<Diagnostic>> {
+    let view = View { layers: &read.layers };
     let setting = table::get("SourceDateEpoch");
     let name = setting.env.expect("the table names the variable");
     if let Some(number) = view.number(setting.name) {
-        return (Some(number), None);
+        return Ok(Some(number));
     }
-    let configured = build.script_environment().get(name).cloned();
-    let Some(text) = configured.or(facts.env.get(name).cloned()).filter(|t| !t.is_empty()) else {
-        return (None, None);
-    };
-    match text.parse() {
-        Ok(number) => (Some(number), None),
-        Err(_) => {
-            let at = Origin::path(format!("${name}"));
-            let message = format!("{text:?} is not a number of seconds since 1970");
-            (None, Some(Diagnostic::error(&at, &text, message)))
-        }
-    }
+    let configured = view.pairs("Environment").remove(name);
+    let configured = configured.or_else(|| read.environment.get(name).cloned());
+    let text = configured.or_else(|| facts.env.get(name).cloned());
+    let Some(text) = text.filter(|t| !t.is_empty()) else { return Ok(None) };
+    text.parse().map(Some).map_err(|_| {
+        let at = Origin::path(format!("${name}"));
+        let message = format!("{text:?} is not a number of seconds since 1970");
+        Box::new(Diagnostic::error(&at, &text, message))
+    })
 }
 
 fn check_minimum_version(view: &View) -> Option<Diagnostic> {
@@ -372,6 +376,22 @@ fn check_minimum_version(view: &View) -> Option<Diagnostic> {
         );
         Diagnostic::error(&stored.origin, wanted, message)
     })
+}
+
+/// Images that are depended on have to be there.
+fn check_dependencies(view: &View, files: &dyn FileSource, project: &Path) -> Vec<Diagnostic> {
+    let images = project.join("mkosi.images");
+    let mut problems = Vec::new();
+    for stored in view.layers.list("Dependencies").unwrap_or_default() {
+        let Value::Text(name) = &stored.value else { continue };
+        let there = [name.clone(), format!("{name}.conf")];
+        if !there.iter().any(|n| files.exists(&images.join(n))) {
+            let message = format!("mkosi.images has no image {name:?}");
+            let help = "images are the files and directories of mkosi.images/";
+            problems.push(Diagnostic::error(&stored.origin, name, message).help(help));
+        }
+    }
+    problems
 }
 
 /// A directory that is a file fails late and obscurely otherwise.

@@ -6,7 +6,7 @@ use super::{Loader, MAX_VALUES};
 use crate::diagnostic::{Diagnostic, Origin, did_you_mean, nearest};
 use crate::ini::Entry;
 use crate::layer::Stored;
-use crate::table::{self, Kind, SETTINGS, Section, Setting, State};
+use crate::table::{self, Choice, Kind, SETTINGS, Section, Setting, State};
 use crate::value::{self, Problem, Surroundings, Value};
 use crate::{Request, cli};
 
@@ -48,8 +48,8 @@ impl Loader<'_> {
             }
         };
         let locate = |item: &str| entry.locate(file, item);
-        if let Some(values) = self.values_of(setting, &expanded, joined.is_empty(), &locate) {
-            self.assign(setting, values);
+        if let Some(values) = self.values_of(setting, &expanded, expanded.is_empty(), &locate) {
+            self.assign(setting.target(), values);
         }
     }
 
@@ -124,7 +124,7 @@ impl Loader<'_> {
                 Origin::argument(&shown, shown[..at].chars().count() + 1)
             };
             if let Some(values) = self.values_of(setting, text, text.is_empty(), &locate) {
-                self.layers.upper.assign(setting, values);
+                self.layers.upper.assign(setting.target(), values);
             }
         }
     }
@@ -142,7 +142,7 @@ impl Loader<'_> {
         if empty || scalar_empty {
             return Some(None);
         }
-        if !self.supported(setting, text, locate) || !stored_here(setting.state) {
+        if !self.known(setting, text, locate) {
             return None;
         }
         let files = self.files;
@@ -158,6 +158,7 @@ impl Loader<'_> {
             match value::parse(setting, word, &around) {
                 Ok(values) => {
                     let origin = locate(word);
+                    self.refused_values(setting, word, &values, &origin);
                     let with = |value| Stored { value, origin: origin.clone() };
                     stored.extend(values.into_iter().map(with));
                 }
@@ -198,8 +199,32 @@ impl Loader<'_> {
         None
     }
 
-    /// Whether the setting's state lets this value through; reports if not.
-    pub(super) fn supported(
+    /// Reports a value that mkosi knows and mkgold cannot carry out.
+    fn refused_values(
+        &mut self,
+        setting: &'static Setting,
+        word: &str,
+        values: &[Value],
+        at: &Origin,
+    ) {
+        if !matches!(setting.state, State::Works | State::NoEffect(_)) {
+            return;
+        }
+        let (what, help) = match setting.kind {
+            Kind::Choice(choice) if values.iter().any(|v| is_refused(choice, v)) => {
+                (choice.what, format!("supported: {}", choice.works.join(", ")))
+            }
+            Kind::ToolsTree if values.iter().any(|v| matches!(v, Value::Path(_))) => {
+                ("a tree of tools", "mkgold brings its tools: remove the setting".to_string())
+            }
+            _ => return,
+        };
+        let message = format!("{word:?} is {what} known to mkosi, not supported by mkgold yet");
+        self.report(Diagnostic::unsupported(at, word, message).help(help));
+    }
+
+    /// Whether the value can be read; reports if not, and if it cannot be carried out.
+    fn known(
         &mut self,
         setting: &'static Setting,
         text: &str,
@@ -213,7 +238,7 @@ impl Loader<'_> {
             self.report(Diagnostic::error(&at, builtin, message));
             return false;
         }
-        let (message, help) = match setting.state {
+        let (unsupported, message, help) = match setting.state {
             State::Works => return true,
             State::NoEffect(_) => {
                 self.no_effect.entry(setting.name).or_insert_with(|| locate(text));
@@ -225,23 +250,29 @@ impl Loader<'_> {
                     [] => "remove the setting".to_string(),
                     off => format!("remove the setting, or write {}", off.join(" or ")),
                 };
-                (format!("{}= is known to mkosi, not supported by mkgold yet", setting.name), help)
+                let message =
+                    format!("{}= is known to mkosi, not supported by mkgold yet", setting.name);
+                (true, message, help)
+            }
+            State::Old(instead) => {
+                let message = format!("{}= is an old name, not supported by mkgold", setting.name);
+                (true, message, instead.to_string())
             }
             State::Removed(instead) => {
-                (format!("{}= is no setting any more", setting.name), instead.to_string())
+                (false, format!("{}= is no setting any more", setting.name), instead.to_string())
             }
         };
         let at = locate(text);
         let span = text.lines().find(|l| !l.trim().is_empty()).unwrap_or("").trim();
-        self.report(Diagnostic::error(&at, span, message).help(help));
-        false
+        let diagnostic = Diagnostic::error(&at, span, message).help(help);
+        self.report(Diagnostic { unsupported, ..diagnostic });
+        unsupported
     }
 }
 
-/// Whether a setting's value is kept. One that is refused was given a value that
-/// means "not used", which is how things are.
-fn stored_here(state: State) -> bool {
-    matches!(state, State::Works | State::NoEffect(_))
+/// Whether a value is one that mkosi knows and mkgold refuses.
+fn is_refused(choice: &Choice, value: &Value) -> bool {
+    matches!(value, Value::Text(text) if choice.refused.contains(&&**text))
 }
 
 /// Whether a refused setting is given a value that means "not used".

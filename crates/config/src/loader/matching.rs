@@ -16,12 +16,10 @@ use crate::value::{self, Problem, Surroundings, Value};
 use crate::{glob, version};
 
 /// Conditions that are no setting.
-const OTHERS: [&str; 3] = ["PathExists", "HostArchitecture", "Image"];
+const OTHERS: [&str; 4] = ["PathExists", "HostArchitecture", "Image", "BuildSources"];
 /// Conditions that mkosi has and mkgold refuses.
-const REFUSED: [(&str, &str); 2] = [
-    ("SystemdVersion", "what is built must not depend on the build machine's systemd"),
-    ("BuildSources", "a condition on BuildSources= is not supported yet"),
-];
+const REFUSED: [(&str, &str); 1] =
+    [("SystemdVersion", "what is built must not depend on the build machine's systemd")];
 
 /// Whether a section holds conditions.
 pub(super) fn is_condition(section: &str) -> bool {
@@ -99,6 +97,11 @@ impl Loader<'_> {
         let joined = entry.joined();
         let text = joined.strip_prefix('|').unwrap_or(&joined);
         let triggering = text.len() != joined.len();
+        if text.trim().is_empty() {
+            let problem = Problem::new(text, "a condition without a value");
+            self.condition_problem(&entry.locate(file, text), problem);
+            return (triggering, false);
+        }
         let (text, negated) = match text.strip_prefix('!') {
             // A version's "!=" is an operator; negating its "=" is the same.
             Some(rest) => (rest, true),
@@ -134,9 +137,11 @@ impl Loader<'_> {
             }
             "HostArchitecture" => {
                 let host = self.facts.architecture;
-                return self.architecture(text, host);
+                let wanted = self.parsed(table::get("Architecture"), text)?;
+                return Ok(wanted == host.as_str());
             }
             "Image" => return Ok(text == MAIN_IMAGE),
+            "BuildSources" => return Ok(self.has_build_source(text)),
             _ => {}
         }
         let Some((setting, kind)) = self.match_setting(file, entry)? else {
@@ -212,9 +217,7 @@ impl Loader<'_> {
     /// mkgold refuses to build may be asked for: they just do not match.
     fn parsed(&self, setting: &Setting, text: &str) -> Result<String, Problem> {
         match setting.kind {
-            Kind::Choice(choice) if choice.refused.contains(&text) => Ok(text.to_string()),
             Kind::Choice(choice) => Ok(value::choose(choice, text)?.to_string()),
-            _ if text.is_empty() => Err(Problem::new(text, "a condition without a value")),
             _ => Ok(text.to_string()),
         }
     }
@@ -230,6 +233,14 @@ impl Loader<'_> {
     fn contains(&self, setting: &Setting, text: &str) -> bool {
         let is = |v: &Value| matches!(v, Value::Text(t) if t == text);
         self.layers.values(setting).iter().any(|s| is(&s.value))
+    }
+
+    /// Whether some source is shown to scripts at this place below `$SRCDIR`.
+    fn has_build_source(&self, text: &str) -> bool {
+        let wanted: &Path = text.trim_start_matches('/').as_ref();
+        let stored = self.layers.values(table::get("BuildSources"));
+        let is = |target: &Path| target.strip_prefix("/").unwrap_or(target) == wanted;
+        stored.iter().any(|s| matches!(&s.value, Value::Tree { target: Some(t), .. } if is(t)))
     }
 
     fn variable(&self, text: &str) -> bool {

@@ -16,6 +16,8 @@ mod matching;
 mod special;
 mod specifier;
 
+pub(crate) use specifier::MAIN_IMAGE;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 

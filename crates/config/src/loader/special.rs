@@ -37,17 +37,21 @@ impl Loader<'_> {
         let at = Origin::path(path);
         match setting.state {
             State::Works => {}
-            State::NoEffect(_) if !matches!(setting.kind, Kind::Choice(_)) => {
+            State::NoEffect(_) if setting.kind != Kind::ToolsTree => {
                 self.no_effect.entry(setting.name).or_insert_with(|| at.clone());
             }
             _ => {
+                let readable = matches!(setting.state, State::Refused(_));
                 let message = format!(
                     "{} ({}=) is known to mkosi, not supported by mkgold yet",
                     special.name(),
                     setting.name
                 );
-                self.report(Diagnostic::error(&at, "", message).help("remove or rename it"));
-                return;
+                let diagnostic = Diagnostic::unsupported(&at, "", message);
+                self.report(diagnostic.help("remove or rename it"));
+                if !readable {
+                    return;
+                }
             }
         }
         if special == Special::Path("mkosi.pkgmngr") {

@@ -83,6 +83,10 @@ impl Loader<'_> {
         }
         match name {
             "Architecture" => Some(self.facts.architecture.as_str().into()),
+            "Release" => {
+                let distribution = self.current("Distribution").unwrap_or_default();
+                Some(crate::types::default_release(&distribution).into())
+            }
             "Output" => {
                 let id = self.current("ImageId").unwrap_or_else(|| "image".into());
                 Some(match self.current("ImageVersion") {

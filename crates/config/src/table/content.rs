@@ -55,11 +55,12 @@ const fn text(
 pub(super) static CONTENT: &[Setting] = &[
     packages("Packages", "package",
         "Packages to install, as apt-get install takes them (name, name=version, name/suite, name:arch, pattern).")
+        .set()
         .short('p'),
     packages("BuildPackages", "build-package",
-        "Packages that only the prepare (build) and build scripts see."),
+        "Packages that only the prepare (build) and build scripts see.").set(),
     packages("VolatilePackages", "volatile-package",
-        "Packages that change often: installed after the build scripts, outside the cached layer."),
+        "Packages that change often: installed after the build scripts, outside the cached layer.").set(),
     row(C, "PackageDirectories", "package-directory", "PATH", Kind::ExistingPath,
         "Directories of .deb files that are offered as a repository.")
         .list(Split::Commas).special(&[Special::Path("mkosi.packages")]),
@@ -123,7 +124,7 @@ pub(super) static CONTENT: &[Setting] = &[
     row(C, "UnifiedKernelImages", "unified-kernel-images", "MODE", Kind::Choice(&UKIS),
         "Whether systemd-boot gets UKIs (a true boolean, unsigned, signed), Type #1 entries (a false boolean, none), or UKIs where their parts are there (auto).")
         .default("auto"),
-    text("UnifiedKernelImageFormat", "unified-kernel-image-format", "FORMAT",
+    row(C, "UnifiedKernelImageFormat", "unified-kernel-image-format", "FORMAT", Kind::FileName,
         "How UKIs are named.").refused(&[]),
     row(C, "UnifiedKernelImageProfiles", "uki-profile", "PATH", Kind::ExistingPath,
         "Additional profiles in each UKI.").list(Split::Commas)
@@ -139,7 +140,7 @@ pub(super) static CONTENT: &[Setting] = &[
         "Packages added to the default initrd outside its cached layer.").refused(&[]),
     row(C, "Devicetrees", "devicetrees", "PATTERN", Kind::Text,
         "Device trees to include.").list(Split::Commas).aliases(&["Devicetree"]).refused(&[]),
-    text("Splash", "splash", "PATH", "A picture shown by the UKI.").refused(&[]),
+    row(C, "Splash", "splash", "PATH", Kind::AbsolutePath, "A picture shown by the UKI.").refused(&[]),
     row(C, "MicrocodeHost", "microcode-host", "BOOL", Kind::Bool,
         "Whether only this machine's microcode is included.").refused(&["no"]),
     row(C, "KernelCommandLine", "kernel-command-line", "OPTIONS", Kind::Text,
@@ -148,31 +149,31 @@ pub(super) static CONTENT: &[Setting] = &[
     row(C, "KernelModules", "kernel-modules", "PATTERN", Kind::Text,
         "Patterns of kernel modules to keep in the image; \"-\" before one leaves those out, the last one that matches decides. \"default\" stands for the initrd's default set, \"host\" for the modules loaded here.")
         .list(Split::Commas),
-    row(C, "KernelModulesInclude", "kernel-modules-include", "REGEX", Kind::Text,
+    row(C, "KernelModulesInclude", "kernel-modules-include", "REGEX", Kind::Regex,
         "Modules to keep, as regular expressions.").list(Split::Commas)
-        .removed("use KernelModules= with patterns"),
-    row(C, "KernelModulesExclude", "kernel-modules-exclude", "REGEX", Kind::Text,
+        .old("use KernelModules= with patterns").hidden(),
+    row(C, "KernelModulesExclude", "kernel-modules-exclude", "REGEX", Kind::Regex,
         "Modules to leave out, as regular expressions.").list(Split::Commas)
-        .removed("use KernelModules= with \"-\" before a pattern"),
+        .old("use KernelModules= with \"-\" before a pattern"),
     row(C, "KernelModulesIncludeHost", "kernel-modules-include-host", "BOOL", Kind::Bool,
-        "Whether to keep the modules loaded on this machine.").removed("use KernelModules=host"),
+        "Whether to keep the modules loaded on this machine.").old("use KernelModules=host"),
     row(C, "KernelModulesInitrd", "kernel-modules-initrd", "BOOL", Kind::Bool,
         "Whether a second initrd with the kernel's modules is appended.").default("yes").refused(&["yes"]),
     row(C, "KernelInitrdModules", "kernel-initrd-modules", "PATTERN", Kind::Text,
         "Patterns of kernel modules for the initrd, as in KernelModules=.").list(Split::Commas),
-    row(C, "KernelModulesInitrdInclude", "kernel-modules-initrd-include", "REGEX", Kind::Text,
+    row(C, "KernelModulesInitrdInclude", "kernel-modules-initrd-include", "REGEX", Kind::Regex,
         "Modules for the initrd, as regular expressions.").list(Split::Commas)
-        .removed("use KernelInitrdModules= with patterns"),
-    row(C, "KernelModulesInitrdExclude", "kernel-modules-initrd-exclude", "REGEX", Kind::Text,
+        .old("use KernelInitrdModules= with patterns").hidden(),
+    row(C, "KernelModulesInitrdExclude", "kernel-modules-initrd-exclude", "REGEX", Kind::Regex,
         "Modules not for the initrd, as regular expressions.").list(Split::Commas)
-        .removed("use KernelInitrdModules= with \"-\" before a pattern"),
+        .old("use KernelInitrdModules= with \"-\" before a pattern"),
     row(C, "KernelModulesInitrdIncludeHost", "kernel-modules-initrd-include-host", "BOOL", Kind::Bool,
-        "Whether the initrd gets the modules loaded on this machine.").removed("use KernelInitrdModules=host"),
+        "Whether the initrd gets the modules loaded on this machine.").old("use KernelInitrdModules=host"),
     row(C, "FirmwareFiles", "firmware-files", "PATTERN", Kind::Text,
         "Firmware files to include.").list(Split::Commas).refused(&[]),
-    row(C, "FirmwareInclude", "firmware-include", "REGEX", Kind::Text,
-        "Firmware to include, as regular expressions.").list(Split::Commas).refused(&[]),
-    row(C, "FirmwareExclude", "firmware-exclude", "REGEX", Kind::Text,
+    row(C, "FirmwareInclude", "firmware-include", "REGEX", Kind::Regex,
+        "Firmware to include, as regular expressions.").list(Split::Commas).refused(&[]).hidden(),
+    row(C, "FirmwareExclude", "firmware-exclude", "REGEX", Kind::Regex,
         "Firmware to leave out, as regular expressions.").list(Split::Commas).refused(&[]),
     text("Locale", "locale", "LOCALE", "The system's locale."),
     text("LocaleMessages", "locale-messages", "LOCALE", "The locale of messages."),
@@ -193,5 +194,5 @@ pub(super) static CONTENT: &[Setting] = &[
     row(C, "Ssh", "ssh", "MODE", Kind::Choice(&SSH),
         "Whether units that offer SSH over vsock are installed.").default("auto"),
     row(C, "SELinuxRelabel", "selinux-relabel", "FEATURE", Kind::Choice(&FEATURE),
-        "Whether files are labelled for SELinux.").refused(&["disabled", "auto"]),
+        "Whether files are labelled for SELinux.").refused(&["disabled", "auto"]).default("auto"),
 ];

@@ -68,6 +68,9 @@ pub enum State {
     /// mkosi knows it, mkgold does not support it yet. The values listed mean
     /// "not used" and are accepted.
     Refused(&'static [&'static str]),
+    /// An old name or meaning that mkosi still reads and mkgold refuses; the text says
+    /// what to use.
+    Old(&'static str),
     /// mkosi itself removed it; the text says what to use.
     Removed(&'static str),
 }
@@ -168,6 +171,26 @@ pub enum Kind {
     Credential,
     /// A version of mkosi.
     Version,
+    /// Where a key comes from: `file`, `engine:NAME`, `provider:NAME`.
+    KeySource,
+    /// Where a certificate comes from: no engine.
+    CertificateSource,
+    /// A file if there is one of this name, else what the source of keys makes of it.
+    Key,
+    /// A directory of build tools, or a boolean.
+    ToolsTree,
+    /// `NAME=VALUE` with any name.
+    Label,
+    /// A regular expression; `default` and `host` are none.
+    Regex,
+    /// A path, or one of these words.
+    PathOr(&'static [&'static str]),
+    /// A path that must be absolute.
+    AbsolutePath,
+    /// A vsock's connection ID: a number, `auto` or `hash`.
+    VSock,
+    /// `ID:SIZE[:DIRECTORY[:OPTIONS[:FILE[:FLAGS]]]]`.
+    Drive,
 }
 
 /// Whether a setting holds one value or many.
@@ -251,6 +274,10 @@ pub struct Setting {
     pub env: Option<&'static str>,
     /// Whether the value is kept out of everything that is shown.
     pub secret: bool,
+    /// Whether mkosi's summary leaves it out.
+    hidden: bool,
+    /// Whether the order of a list means nothing.
+    set: bool,
     /// One or two sentences in our own words.
     pub help: &'static str,
 }
@@ -281,6 +308,8 @@ const fn row(
         specifier: None,
         env: None,
         secret: false,
+        hidden: false,
+        set: false,
         help,
     }
 }
@@ -346,9 +375,44 @@ impl Setting {
         self
     }
 
+    const fn old(mut self, instead: &'static str) -> Self {
+        self.state = State::Old(instead);
+        self
+    }
+
+    /// The setting whose values these are.
+    pub(crate) fn target(&'static self) -> &'static Setting {
+        match self.name {
+            "KernelModulesInclude" => get("KernelModules"),
+            "KernelModulesInitrdInclude" => get("KernelInitrdModules"),
+            "FirmwareInclude" => get("FirmwareFiles"),
+            _ => self,
+        }
+    }
+
     const fn removed(mut self, instead: &'static str) -> Self {
         self.state = State::Removed(instead);
         self
+    }
+
+    const fn hidden(mut self) -> Self {
+        self.hidden = true;
+        self
+    }
+
+    const fn set(mut self) -> Self {
+        self.set = true;
+        self
+    }
+
+    /// Whether mkosi's summary has it.
+    pub const fn in_summary(&self) -> bool {
+        !self.hidden && !matches!(self.state, State::Removed(_))
+    }
+
+    /// Whether it is sorted, as the order means nothing.
+    pub const fn is_set(&self) -> bool {
+        self.set
     }
 
     /// Whether it holds a list.

@@ -19,7 +19,7 @@ static COMPRESSIONS: Choice =
 
 static ARTIFACTS: Choice = Choice::of(
     "an artifact",
-    &["uki", "kernel", "initrd"],
+    &["uki", "kernel", "initrd", "yes", "no"],
     &[
         "os-release",
         "pcrs",
@@ -29,7 +29,8 @@ static ARTIFACTS: Choice = Choice::of(
         "repart-definitions",
         "tar",
     ],
-);
+)
+.bools("yes", "no");
 
 pub(super) static OUTPUT: &[Setting] = &[
     row(O, "Format", "format", "FORMAT", Kind::Choice(&FORMATS),
@@ -40,7 +41,7 @@ pub(super) static OUTPUT: &[Setting] = &[
     row(O, "Output", "output", "NAME", Kind::FileName,
         "The output's name without extension. The image ID, or \"image\", with the version if not set.")
         .short('o').specifier('o'),
-    row(O, "OutputExtension", "output-extension", "EXTENSION", Kind::Text,
+    row(O, "OutputExtension", "output-extension", "EXTENSION", Kind::FileName,
         "The output's extension.").refused(&[]),
     row(O, "OutputSize", "output-size", "SIZE", Kind::Size,
         "Grows the finished disk image.").refused(&[]),
@@ -60,13 +61,13 @@ pub(super) static OUTPUT: &[Setting] = &[
     row(O, "ImageId", "image-id", "ID", Kind::Identifier,
         "The image's identifier; goes into os-release, the boot entries' names and the output's name.")
         .matching(MatchKind::Glob).specifier('i'),
-    row(O, "OciLabels", "oci-labels", "KEY=VALUE", Kind::Assignment,
+    row(O, "OciLabels", "oci-labels", "KEY=VALUE", Kind::Label,
         "Labels of an OCI image.").list(Split::Shell).refused(&[]),
-    row(O, "OciAnnotations", "oci-annotations", "KEY=VALUE", Kind::Assignment,
+    row(O, "OciAnnotations", "oci-annotations", "KEY=VALUE", Kind::Label,
         "Annotations of an OCI image.").list(Split::Shell).refused(&[]),
     row(O, "SplitArtifacts", "split-artifacts", "ARTIFACT", Kind::Choice(&ARTIFACTS),
         "Parts of the image that are also written on their own.")
-        .list(Split::Commas).refused(&["no"]),
+        .list(Split::Commas).refused(&["no"]).default("uki,kernel,initrd"),
     row(O, "RepartDirectories", "repart-directory", "PATH", Kind::ExistingPath,
         "Directories of repart.d partition definitions for the disk.")
         .list(Split::Commas).special(&[Special::Path("mkosi.repart")]),
@@ -78,7 +79,7 @@ pub(super) static OUTPUT: &[Setting] = &[
         "The UUID from which partition and file-system UUIDs derive, or \"random\". mkgold derives it from the configuration if not set, so that builds repeat.")
         .special(&[Special::Contents("mkosi.seed")]),
     row(O, "ElTorito", "el-torito", "FEATURE", Kind::Choice(&FEATURE),
-        "A boot catalogue for optical media.").refused(&["disabled", "auto"]),
+        "A boot catalogue for optical media.").refused(&["disabled", "auto"]).default("auto"),
     row(O, "ElToritoSystem", "el-torito-system", "TEXT", Kind::Text,
         "The system identifier of the ISO 9660 descriptor.").refused(&[]),
     row(O, "ElToritoVolume", "el-torito-volume", "TEXT", Kind::Text,

@@ -14,7 +14,8 @@ pub(super) static INCLUDE: &[Setting] = &[row(
     "Reads another file, or a directory like a project of its own, at this place. Each path is read once.",
 )
 .short('I')
-.list(Split::Commas)];
+.list(Split::Commas)
+.hidden()];
 
 pub(super) static CONFIG: &[Setting] = &[
     row(
@@ -69,7 +70,7 @@ pub(super) static CONFIG: &[Setting] = &[
     .no_effect("there are no subimages to hand variables to"),
 ];
 
-static DISTRIBUTIONS: Choice = Choice::of(
+pub(super) static DISTRIBUTIONS: Choice = Choice::of(
     "a distribution",
     &["debian"],
     &[

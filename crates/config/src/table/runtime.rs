@@ -6,11 +6,8 @@ const R: Section = Section::Runtime;
 
 static CONSOLES: Choice =
     Choice::of("a console mode", &["interactive", "read-only", "native", "gui", "headless"], &[]);
-static FIRMWARES: Choice = Choice::of(
-    "a firmware",
-    &["auto", "linux", "linux-noinitrd", "uefi", "uefi-secure-boot"],
-    &["bios"],
-);
+static FIRMWARES: Choice =
+    Choice::of("a firmware", &["auto", "linux", "linux-noinitrd", "uefi", "uefi-secure-boot"], &[]);
 static MONITORS: Choice = Choice::of("a virtual machine monitor", &["qemu"], &["vmspawn"]);
 static NETWORKS: Choice = Choice::of("a kind of network", &["user"], &["interface", "none"]);
 static DISKS: Choice =
@@ -35,23 +32,23 @@ pub(super) static RUNTIME: &[Setting] = &[
         "Whether the machine runs on KVM; auto does so where it works.").default("auto").aliases(&["QemuKvm"]),
     row(R, "CXL", "cxl", "BOOL", Kind::Bool, "Whether the machine has CXL.").refused(&["no"]),
     row(R, "VSock", "vsock", "FEATURE", Kind::Choice(&FEATURE),
-        "Whether the machine has a vsock.").aliases(&["QemuVsock"]).refused(&["disabled", "auto"]),
-    row(R, "VSockCID", "vsock-cid", "NUMBER", Kind::Text,
-        "The vsock's connection ID.").aliases(&["QemuVsockConnectionId"]).refused(&["auto"]),
+        "Whether the machine has a vsock.").aliases(&["QemuVsock"]).refused(&["disabled", "auto"]).default("auto"),
+    row(R, "VSockCID", "vsock-cid", "NUMBER", Kind::VSock,
+        "The vsock's connection ID.").aliases(&["QemuVsockConnectionId"]).refused(&["auto"]).default("auto"),
     row(R, "TPM", "tpm", "FEATURE", Kind::Choice(&FEATURE),
-        "Whether the machine has a TPM.").aliases(&["QemuSwtpm"]).refused(&["disabled", "auto"]),
+        "Whether the machine has a TPM.").aliases(&["QemuSwtpm"]).refused(&["disabled", "auto"]).default("auto"),
     row(R, "Removable", "removable", "BOOL", Kind::Bool,
         "Whether the disk is a removable one.").aliases(&["QemuRemovable"]).refused(&["no"]),
     row(R, "DiskType", "disk-type", "TYPE", Kind::Choice(&DISKS),
-        "How the disk is attached.").refused(&["virtio-blk"]),
+        "How the disk is attached.").refused(&["virtio-blk"]).default("virtio-blk"),
     row(R, "Firmware", "firmware", "FIRMWARE", Kind::Choice(&FIRMWARES),
         "The machine's firmware: uefi, uefi-secure-boot, linux (direct kernel boot), auto.")
         .default("auto").aliases(&["QemuFirmware"]),
-    row(R, "FirmwareVariables", "firmware-variables", "PATH", Kind::Text,
+    row(R, "FirmwareVariables", "firmware-variables", "PATH", Kind::PathOr(&["microsoft", "microsoft-mok", "custom"]),
         "The firmware's variables.").aliases(&["QemuFirmwareVariables"]).refused(&[]),
-    row(R, "Linux", "linux", "PATH", Kind::Path,
+    row(R, "Linux", "linux", "PATH", Kind::Text,
         "The kernel for direct boot.").aliases(&["QemuKernel"]).refused(&[]),
-    row(R, "Drives", "drive", "DRIVE", Kind::Text,
+    row(R, "Drives", "drive", "DRIVE", Kind::Drive,
         "More drives.").list(Split::Spaces).aliases(&["QemuDrives"]).refused(&[]),
     row(R, "QemuArgs", "", "ARGUMENTS", Kind::Text,
         "More arguments for QEMU, quoted as in a shell.").list(Split::Shell),
@@ -72,21 +69,21 @@ pub(super) static RUNTIME: &[Setting] = &[
         "Whether the machine sees the build sources.").refused(&["no"]),
     row(R, "BindUser", "bind-user", "BOOL", Kind::Bool,
         "Whether the machine sees the user's home.").refused(&["no"]),
-    row(R, "SshKey", "ssh-key", "PATH", Kind::Path, "The key for connecting to the machine.")
+    row(R, "SshKey", "ssh-key", "PATH", Kind::ExistingPath, "The key for connecting to the machine.")
         .special(&[Special::Path("mkosi.key")])
         .no_effect("mkgold has no ssh verb"),
-    row(R, "SshCertificate", "ssh-certificate", "PATH", Kind::Path,
+    row(R, "SshCertificate", "ssh-certificate", "PATH", Kind::ExistingPath,
         "The certificate that the machine is given for SSH.")
         .special(&[Special::Path("mkosi.crt")]).no_effect("mkgold has no ssh verb"),
     row(R, "Machine", "machine", "NAME", Kind::Text,
         "The machine's name.").no_effect("machines are not registered by name; the image does not depend on it"),
     row(R, "Register", "register", "FEATURE", Kind::Choice(&FEATURE),
-        "Whether the machine is registered with systemd-machined.").refused(&["disabled", "auto"]),
+        "Whether the machine is registered with systemd-machined.").refused(&["disabled", "auto"]).default("auto"),
     row(R, "ForwardJournal", "forward-journal", "PATH", Kind::Path,
         "Where the machine's journal is sent.").refused(&[]),
     row(R, "StorageTargetMode", "storage-target-mode", "FEATURE", Kind::Choice(&FEATURE),
-        "Whether disks are served over NVMe-TCP.").no_effect("mkgold has no serve verb"),
-    row(R, "SysupdateDirectory", "sysupdate-directory", "PATH", Kind::Path,
+        "Whether disks are served over NVMe-TCP.").no_effect("mkgold has no serve verb").default("auto"),
+    row(R, "SysupdateDirectory", "sysupdate-directory", "PATH", Kind::ExistingPath,
         "Transfer definitions for systemd-sysupdate.")
         .special(&[Special::Path("mkosi.sysupdate")]).no_effect("mkgold has no sysupdate verb"),
     row(R, "RuntimeScratch", "runtime-scratch", "FEATURE", Kind::Choice(&FEATURE),

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use config::source::MemoryFiles;
-use config::{Argument, Diagnostic, Facts, Loaded, Request, cli, load_from};
+use config::{Argument, Diagnostic, Facts, Reading, Request, cli, read_from};
 use serde_json::{Map, Value};
 
 /// Where every project lies, in memory and in recorded answers.
@@ -85,7 +85,32 @@ fn node(header: &str) -> (String, Node) {
     }
 }
 
+/// The generated projects of `data/generated.txt`.
+pub fn generated() -> Vec<Project> {
+    parse(include_str!("../data/generated.txt"))
+}
+
 impl Project {
+    /// The project in the format of `data/projects.txt`.
+    pub fn to_text(&self) -> String {
+        let mut text = format!("== {}\n", self.name);
+        if !self.args.is_empty() {
+            text.push_str(&format!("-- args\n{}\n", self.args.join("\n")));
+        }
+        for (name, value) in &self.env {
+            text.push_str(&format!("-- env\n{name}={value}\n"));
+        }
+        for (path, node) in &self.nodes {
+            text.push_str(&match node {
+                Node::Directory => format!("-- {path}/\n"),
+                Node::Link(target) => format!("-- {path} -> {target}\n"),
+                Node::File(body, 0o644) => format!("-- {path}\n{body}"),
+                Node::File(body, mode) => format!("-- {path} mode={mode:o}\n{body}"),
+            });
+        }
+        text
+    }
+
     /// The directory below the root that `-C` names.
     pub fn directory(&self) -> PathBuf {
         let at = self.args.iter().position(|a| a == "-C");
@@ -144,9 +169,9 @@ impl Project {
     }
 
     /// What mkgold makes of it.
-    pub fn load(&self) -> Result<Loaded, Vec<Diagnostic>> {
+    pub fn read(&self) -> Result<Reading, Vec<Diagnostic>> {
         let facts = Facts { home: Some("/root".into()), env: self.env.clone(), ..Facts::default() };
-        load_from(&self.files(), &self.directory(), &self.request(), &facts)
+        read_from(&self.files(), &self.directory(), &self.request(), &facts)
     }
 }
 
@@ -175,52 +200,9 @@ impl Recording {
             Answer::Image(changed) => {
                 let mut image = self.base.clone();
                 image.extend(changed.clone());
-                Answer::Image(self.in_today_s_shape(image))
+                Answer::Image(image)
             }
         })
-    }
-}
-
-impl Recording {
-    /// mkosi 25 writes the same facts in another shape; what it *means* is left as
-    /// it is.
-    fn in_today_s_shape(&self, mut image: Map<String, Value>) -> Map<String, Value> {
-        const ITS_OWN: [&str; 8] = [
-            "GIT_PROXY_SSL_CAINFO",
-            "SYSTEMD_ASK_PASSWORD_KEYRING_TIMEOUT_SEC",
-            "SYSTEMD_ASK_PASSWORD_KEYRING_TYPE",
-            "SYSTEMD_TMPFILES_FORCE_SUBVOL",
-            "TERM",
-            "IMAGE_ID",
-            "IMAGE_VERSION",
-            "SOURCE_DATE_EPOCH",
-        ];
-        if !self.version.starts_with("25.") {
-            return image;
-        }
-        if let Some(Value::Object(environment)) = image.get_mut("Environment") {
-            environment.retain(|name, _| !ITS_OWN.contains(&name.as_str()));
-        }
-        for list in ["Packages", "BuildPackages", "VolatilePackages", "RemovePackages"] {
-            if let Some(Value::Array(items)) = image.get_mut(list) {
-                items.sort_by_key(Value::to_string);
-            }
-        }
-        let renamed = [
-            ("Ssh", Value::Bool(true), "always"),
-            ("UnifiedKernelImages", "enabled".into(), "signed"),
-            ("UnifiedKernelImages", "disabled".into(), "none"),
-        ];
-        for (key, from, to) in renamed {
-            if image.get(key) == Some(&from) {
-                image.insert(key.into(), to.into());
-            }
-        }
-        image.insert("Image".into(), "main".into());
-        for key in ["KernelModules", "KernelInitrdModules"] {
-            image.entry(key).or_insert_with(|| Value::Array(Vec::new()));
-        }
-        image
     }
 }
 
@@ -234,11 +216,9 @@ pub struct Known {
 }
 
 /// Every difference between mkosi's answer and ours: (key, mkosi's, ours).
-pub fn differences(
-    answer: &Answer,
-    ours: &Result<Loaded, Vec<Diagnostic>>,
-) -> Vec<(String, String, String)> {
-    let image = match (answer, ours) {
+pub fn differences(answer: &Answer, project: &Project) -> Vec<(String, String, String)> {
+    let ours = project.read();
+    let image = match (answer, &ours) {
         (Answer::Error(_), Err(_)) => return Vec::new(),
         (Answer::Error(text), Ok(_)) => {
             return vec![("error".into(), text.clone(), "accepted".into())];
@@ -249,17 +229,16 @@ pub fn differences(
         }
         (Answer::Image(image), Ok(_)) => image,
     };
-    let loaded = ours.as_ref().expect("handled above");
-    let json = loaded.config.to_json();
-    let own = json["Images"][0].as_object().expect("an image");
-    let mut found = Vec::new();
-    for (key, value) in own {
-        let theirs = image.get(key).unwrap_or(&Value::Null);
-        if theirs != value {
-            found.push((key.clone(), theirs.to_string(), value.to_string()));
-        }
+    let mut json = ours.expect("handled above").to_json();
+    let own = json["Images"][0].as_object_mut().expect("an image");
+    if let (Some(Value::Array(files)), false) = (own.get_mut("Files"), project.is_configured()) {
+        files.retain(|f| f.as_str() != Some(&format!("{ROOT}/mkosi.conf")));
     }
-    found
+    let keys: std::collections::BTreeSet<_> = own.keys().chain(image.keys()).collect();
+    let shown = |value: Option<&Value>| value.map_or("no such key".into(), Value::to_string);
+    let differs = |key: &&String| own.get(*key) != image.get(*key);
+    let row = |key: &String| (key.clone(), shown(image.get(key)), shown(own.get(key)));
+    keys.into_iter().filter(differs).map(row).collect()
 }
 
 /// The name under which differences of defaults are explained.
@@ -275,8 +254,8 @@ pub fn unexplained(recording: &Recording, known: &[Known], projects: &[Project])
     // A project with an empty file: without any, the embedded default is built.
     let mut empty = Project { name: DEFAULTS.into(), ..Project::default() };
     empty.nodes.push(("mkosi.conf".into(), Node::File(String::new(), 0o644)));
-    let base = Answer::Image(recording.in_today_s_shape(recording.base.clone()));
-    let mut defaults = differences(&base, &empty.load());
+    let base = Answer::Image(recording.base.clone());
+    let mut defaults = differences(&base, &empty);
     defaults.retain(|(key, ..)| key != "Files");
     let mut explain = |name: &str, found: &[(String, String, String)]| {
         for (key, theirs, own) in found {
@@ -296,15 +275,11 @@ pub fn unexplained(recording: &Recording, known: &[Known], projects: &[Project])
             explain(&project.name, &[("no answer".into(), String::new(), String::new())]);
             continue;
         };
-        let mut ours = project.load();
-        if let (Ok(loaded), false) = (&mut ours, project.is_configured()) {
-            loaded.config.project.files.retain(|p| p != &Path::new(ROOT).join("mkosi.conf"));
-        }
-        let mut found = differences(&answer, &ours);
+        let mut found = differences(&answer, project);
         found.retain(|difference| !defaults.contains(difference));
         explain(&project.name, &found);
     }
-    let complete = projects.len() == self::projects().len();
+    let complete = projects.len() > self::projects().len();
     for (known, used) in known.iter().zip(used) {
         if !used && complete {
             unexplained.push(format!("nothing differs: {:?} {}", known.projects, known.key));

@@ -1,32 +1,21 @@
 //! The same projects through the real mkosi.
 //!
-//! `MKGOLD_ORACLE` names a root file system with mkosi in it. `MKGOLD_MKOSI_MODULE`
-//! may name another version's unpacked python module, which is then laid over the
-//! installed one. `oracle_mkosi.rs` asks about some projects, `long_mkosi.rs` about all;
-//! with `MKGOLD_RECORD` set that writes the answers to `tests/data/`.
+//! `MKGOLD_ORACLE` names the oracle root; the module of Debian sid's mkosi is laid over
+//! the one in it ([`testkit::mkosi`]). `oracle_mkosi.rs` asks about some projects,
+//! `long_mkosi.rs` about all; with `MKGOLD_RECORD` set that fetches mkosi anew and
+//! writes the answers to `tests/data/`:
+//! `MKGOLD_RECORD=1 cargo test -p mkgold-config --test long_mkosi -- --ignored`.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Stdio;
 
-use crate::common::{Answer, Node, Project, ROOT, Recording, projects, unexplained};
-use serde_json::{Map, Value};
+use crate::common::{Answer, Node, Project, ROOT, Recording, generated, projects, unexplained};
+use crate::generate::project;
+use serde_json::Value;
 use testkit::oracle;
-
-/// Keys of mkosi's summary that mkgold has too.
-fn supported(image: &Map<String, Value>) -> Map<String, Value> {
-    let empty = Project { name: "empty".into(), ..Project::default() };
-    let loaded = empty.load().expect("an empty project is valid");
-    let json = loaded.config.to_json();
-    let keys = json["Images"][0].as_object().expect("an image");
-    image
-        .iter()
-        .filter(|(k, _)| keys.contains_key(*k))
-        .map(|(k, v)| (k.clone(), v.clone()))
-        .collect()
-}
 
 fn write(project: &Project, directory: &Path) {
     fs::create_dir_all(directory).unwrap();
@@ -72,14 +61,15 @@ fn ask(projects: &[Project]) -> (String, Vec<Answer>) {
     for (index, project) in projects.iter().enumerate() {
         write(project, &work.path().join(format!("c{index:04}")));
     }
-    let module = std::env::var_os("MKGOLD_MKOSI_MODULE").map(PathBuf::from);
+    let cache = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let module = testkit::mkosi::module(cache, std::env::var_os("MKGOLD_RECORD").is_some());
     let jobs: Vec<_> = projects.iter().map(|p| (&p.args, &p.env)).collect();
     fs::write(work.path().join("jobs.json"), serde_json::to_vec(&jobs).unwrap()).unwrap();
     fs::write(work.path().join("driver.py"), DRIVER).unwrap();
     let run = "python3 -m mkosi --version >/mnt/version; exec python3 /mnt/driver.py";
     fs::write(work.path().join("run.sh"), run).unwrap();
-    let installed = Path::new("/usr/lib/python3/dist-packages/mkosi");
-    let over: Vec<_> = module.iter().map(|module| (&**module, installed)).collect();
+    let installed = Path::new("/").join(testkit::mkosi::MODULE);
+    let over = [(&*module, &*installed)];
     let mut command = oracle::shell("exec sh /mnt/run.sh", work.path(), &over);
     let status = command.stdin(Stdio::null()).status().expect("unshare runs");
     assert!(status.success(), "the oracle could not be run: {status}");
@@ -100,7 +90,11 @@ fn answer(work: &Path, index: usize) -> Answer {
     let text = read("out").replace(&place, ROOT);
     let json: Value = serde_json::from_str(&text).expect("mkosi writes JSON");
     let images = json["Images"].as_array().expect("images");
-    let mut image = supported(images.last().and_then(Value::as_object).expect("an image"));
+    let name = place.rsplit('/').next();
+    let mut image = images.last().and_then(Value::as_object).expect("an image").clone();
+    if image.get("Machine").and_then(Value::as_str) == name {
+        image.insert("Machine".into(), "p".into());
+    }
     if let Some(Value::Array(files)) = image.get_mut("Files") {
         // What mkosi includes from itself lies in a temporary directory.
         files.retain(|f| f.as_str().is_some_and(|f| f.starts_with(ROOT)));
@@ -125,20 +119,49 @@ fn record(version: String, projects: &[Project], mut answers: Vec<Answer>) -> Re
     Recording { version, base, answers: by_name }
 }
 
-/// Asks a living mkosi about one of `step` projects.
+/// How many generated projects are recorded.
+const RECORDED: u64 = 300;
+
+fn json(value: &impl serde::Serialize) -> String {
+    serde_json::to_string(value).expect("it is data")
+}
+
+/// A recording as text: an answer in a line.
+fn text(recording: &Recording) -> String {
+    let answers: Vec<_> = recording
+        .answers
+        .iter()
+        .map(|(name, answer)| format!("{}:{}", json(name), json(answer)))
+        .collect();
+    let (version, base) = (json(&recording.version), json(&recording.base));
+    let answers = answers.join(",\n");
+    format!("{{\"version\":{version},\n\"base\":{base},\n\"answers\":{{\n{answers}\n}}}}\n")
+}
+
+/// Asks a living mkosi about one of `step` projects, those that were written by hand and
+/// the generated ones; to record it generates them anew.
 pub fn ask_about_one_of(step: usize) {
-    let projects: Vec<_> = projects().into_iter().step_by(step).collect();
+    let mut projects: Vec<_> = projects().into_iter().step_by(step).collect();
+    let recording = std::env::var_os("MKGOLD_RECORD").is_some();
+    let asked: Vec<_> = match recording {
+        true => (0..RECORDED).map(project).collect(),
+        false => generated().into_iter().step_by(step).collect(),
+    };
+    if recording {
+        let text: String = asked.iter().map(Project::to_text).collect();
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/generated.txt");
+        fs::write(path, text).unwrap();
+    }
+    projects.extend(asked);
     let mut asked = projects.clone();
     asked.push(Project { name: "empty".into(), ..Project::default() });
     let (version, answers) = ask(&asked);
     let recording = record(version, &projects, answers);
     if step == 1 && std::env::var_os("MKGOLD_RECORD").is_some() {
-        let name = format!("tests/data/mkosi-{}.json", recording.version);
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
-        fs::write(path, serde_json::to_string_pretty(&recording).unwrap() + "\n").unwrap();
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/mkosi.json");
+        fs::write(path, text(&recording)).unwrap();
         return;
     }
-    let known = crate::known::for_version(&recording.version);
-    let found = unexplained(&recording, &known, &projects);
+    let found = unexplained(&recording, crate::known::KNOWN, &projects);
     assert!(found.is_empty(), "mkosi {}:\n{}", recording.version, found.join("\n"));
 }

@@ -5,10 +5,12 @@
 //! below every directory, by the same rules except for masking.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 use tree::{Tree, TreePath};
 
 use super::ini::MAX_FILE;
@@ -54,6 +56,11 @@ pub(super) fn find(source: Source<'_>, diagnostics: &mut Vec<Diagnostic>) -> Vec
         Source::Tree(tree) => {
             for dir in SEARCH {
                 directories.push(Box::new(InTree { tree, dir: TreePath::literal(dir) }));
+            }
+        }
+        Source::Root(root) => {
+            for dir in SEARCH {
+                directories.push(Box::new(InRoot { root, dir }));
             }
         }
         Source::Dirs(dirs) => {
@@ -167,6 +174,59 @@ impl InTree<'_> {
     }
 }
 
+/// A directory below a root of the host. The kernel keeps links within that root.
+struct InRoot<'a> {
+    root: &'a Path,
+    dir: &'static str,
+}
+
+impl InRoot<'_> {
+    fn open(&self, path: &str, flags: OFlags) -> io::Result<File> {
+        let root = rustix::fs::open(self.root, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+        let how = ResolveFlags::IN_ROOT;
+        let fd = openat2(root, path, flags | OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty(), how)?;
+        Ok(File::from(fd))
+    }
+
+    fn candidate(&self, path: &str) -> io::Result<Option<Candidate>> {
+        let shown = self.root.join(path).display().to_string();
+        // A root that is not running has no device there.
+        if std::fs::read_link(self.root.join(path)).is_ok_and(|to| to == Path::new("/dev/null")) {
+            let identity = (0, 0);
+            return Ok(Some(Candidate { path: shown, identity, bytes: vec![], null: true }));
+        }
+        match self.open(path, OFlags::PATH).and_then(|found| found.metadata()) {
+            Ok(meta) if !meta.is_file() => Ok(None),
+            Ok(_) => read_candidate(self.open(path, OFlags::NOCTTY)?, shown),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(io::Error::new(e.kind(), format!("{shown}: {e}"))),
+        }
+    }
+}
+
+impl Directory for InRoot<'_> {
+    fn files(&self, below: Option<&str>) -> io::Result<BTreeMap<String, Candidate>> {
+        let dir = below.map_or(self.dir.to_owned(), |b| format!("{}/{b}", self.dir));
+        let opened = self.open(&dir, OFlags::DIRECTORY)?;
+        let mut found = BTreeMap::new();
+        for entry in rustix::fs::Dir::read_from(opened)?.take(MAX_FILES) {
+            let entry = entry?;
+            let Ok(name) = entry.file_name().to_str() else { continue };
+            if !name.ends_with(".conf") {
+                continue;
+            }
+            if let Some(candidate) = self.candidate(&format!("{dir}/{name}"))? {
+                found.insert(name.to_owned(), candidate);
+            }
+        }
+        Ok(found)
+    }
+
+    fn shown(&self) -> String {
+        self.root.join(self.dir).display().to_string()
+    }
+}
+
 struct OnHost<'a> {
     dir: &'a Path,
 }
@@ -199,12 +259,20 @@ fn on_host(path: &Path) -> io::Result<Option<Candidate>> {
     if real == Path::new("/dev/null") {
         return Ok(Some(Candidate { path: shown, identity: (0, 0), bytes: vec![], null: true }));
     }
-    let meta = real.metadata()?;
+    match real.metadata()?.is_file() {
+        true => read_candidate(File::open(&real)?, shown),
+        false => Ok(None),
+    }
+}
+
+/// `None` if it is no regular file.
+fn read_candidate(file: File, shown: String) -> io::Result<Option<Candidate>> {
+    let meta = file.metadata()?;
     if !meta.is_file() {
         return Ok(None);
     }
     let mut bytes = Vec::new();
-    std::fs::File::open(&real)?.take(MAX_FILE + 1).read_to_end(&mut bytes)?;
+    file.take(MAX_FILE + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > MAX_FILE {
         let message = format!("{shown} is larger than {MAX_FILE} bytes");
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, message));

@@ -18,18 +18,21 @@ mod validate;
 pub(crate) mod value;
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use tree::{Tree, TreePath};
 
-pub use specifier::Facts;
+pub use specifier::{Facts, Wanted};
 
 use crate::{Compat, Guid, TypeGuid};
 
 /// Where definitions are looked for.
 #[derive(Debug, Clone, Copy)]
 pub enum Source<'a> {
+    /// The standard directories below this directory of the host, links being followed
+    /// within it.
+    Root(&'a Path),
     /// The standard directories of an image: `/etc/repart.d`, `/run/repart.d`,
     /// `/usr/local/lib/repart.d`, `/usr/lib/repart.d`.
     Tree(&'a Tree),
@@ -271,7 +274,6 @@ impl Definition {
         when(self.block_device_replace.is_some(), "BlockDeviceReplace=".into());
         when(self.volume_name.is_some(), "VolumeName=".into());
         when(self.copy_files.iter().any(|c| c.fsverity), "CopyFiles= with fsverity=copy".into());
-        when(self.factory_reset, "FactoryReset=yes".into());
         refused
     }
 }
@@ -342,13 +344,22 @@ pub struct Loaded {
     pub warnings: Vec<Diagnostic>,
 }
 
+/// The names of all settings.
+pub fn settings() -> impl Iterator<Item = &'static str> {
+    settings::names()
+}
+
 /// Finds, parses and validates the definitions.
 pub fn load(source: Source<'_>, facts: &Facts, compat: Compat) -> Result<Loaded, Refused> {
     let mut diagnostics = Vec::new();
     let mut definitions = Vec::new();
     for file in files::find(source, &mut diagnostics) {
         let mut log = Log { diagnostics: &mut diagnostics, path: file.path.clone() };
-        if let Some(definition) = settings::parse(&file, facts, compat, &mut log) {
+        let parsed = settings::parse(&file, facts, compat, &mut log).map(|mut definition| {
+            definition.kind = definition.kind.retyped(facts.retype);
+            definition
+        });
+        if let Some(definition) = parsed.filter(|d| facts.wanted.has(d.kind)) {
             definitions.extend(validate::complete(definition, facts, compat, &mut log));
         }
     }

@@ -137,6 +137,11 @@ const SETTINGS: &[(&str, u16, Apply)] = &[
     ("FileSystemSectorSize", 258, fs_sector_size),
 ];
 
+/// The names of all settings.
+pub(super) fn names() -> impl Iterator<Item = &'static str> {
+    SETTINGS.iter().map(|(name, ..)| *name)
+}
+
 /// Parses a file and its drop-ins. `None` if something was refused.
 pub(super) fn parse(
     file: &Found,

@@ -2,16 +2,43 @@
 
 use std::collections::BTreeMap;
 
-use crate::Architecture;
+use crate::{Architecture, TypeGuid};
 
 /// A value that expands to more than this is refused.
 const MAX_EXPANDED: usize = 64 << 10;
+
+/// The types whose definitions count.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Wanted {
+    /// All.
+    #[default]
+    All,
+    /// Only these.
+    Only(Vec<TypeGuid>),
+    /// All but these.
+    AllBut(Vec<TypeGuid>),
+}
+
+impl Wanted {
+    /// True if definitions of this type count.
+    pub fn has(&self, kind: TypeGuid) -> bool {
+        match self {
+            Wanted::All => true,
+            Wanted::Only(kinds) => kinds.contains(&kind),
+            Wanted::AllBut(kinds) => !kinds.contains(&kind),
+        }
+    }
+}
 
 /// What the planner and the parser need from the world.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Facts {
     /// The architecture that `Type=root` means.
     pub architecture: Architecture,
+    /// `--architecture=`: types of any architecture become those of this one.
+    pub retype: Option<Architecture>,
+    /// `--include-partitions=`, `--exclude-partitions=`.
+    pub wanted: Wanted,
     /// What `%A`, `%b` … stand for, see systemd-repart(8) and repart.d(5). A missing
     /// one of os-release (`A B M o w W`) is empty; a missing other one is an error of
     /// the line that uses it. `%a` and `%%` need not be given.
@@ -30,6 +57,8 @@ impl Facts {
     pub fn new(architecture: Architecture) -> Facts {
         Facts {
             architecture,
+            retype: None,
+            wanted: Wanted::All,
             specifiers: BTreeMap::new(),
             add_validatefs: true,
             override_format: None,

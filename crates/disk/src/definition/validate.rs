@@ -3,7 +3,10 @@
 //! Part of repart.d(5), part of what systemd-repart does: the order of the checks is
 //! its, so that the same definition is refused for the same reason.
 
-use super::{Definition, Diagnostic, Encrypt, Facts, Integrity, Log, Minimize, Severity, Verity};
+use super::{
+    Definition, Diagnostic, Encrypt, Facts, Integrity, IntegrityAlgorithm, Log, Minimize, Severity,
+    Verity,
+};
 use crate::{Compat, Designator, Version};
 
 /// Fills in what the settings of one definition imply. `None` if it is refused.
@@ -23,14 +26,41 @@ pub(super) fn complete(
         log.refuse(message);
         return None;
     }
-    if d.encrypt == Encrypt::Off && (d.discard == Some(true) || d.encrypt_kdf.is_some()) {
-        log.warn("Discard= and EncryptKDF= have no effect without Encrypt=");
-    }
+    idle(&d).into_iter().for_each(|(setting, without)| {
+        log.warn(format!("{setting} has no effect without {without}"));
+    });
     flags(&mut d, compat, log);
     if d.split_name.is_none() {
         d.split_name = Some("%t".into());
     }
     Some(d)
+}
+
+/// Settings that do nothing without another.
+fn idle(d: &Definition) -> Vec<(&'static str, &'static str)> {
+    let (plain, sound) = (d.encrypt == Encrypt::Off, d.integrity == Integrity::Off);
+    let open = d.verity == Verity::Off;
+    [
+        (plain && d.discard == Some(true), "Discard=", "Encrypt="),
+        (plain && d.encrypt_kdf.is_some(), "EncryptKDF=", "Encrypt="),
+        (plain && d.volume_label.is_some(), "VolumeLabel=", "Encrypt="),
+        (plain && d.key_file.is_some(), "KeyFile=", "Encrypt="),
+        (plain && d.tpm2_pcrs.is_some(), "TPM2PCRs=", "Encrypt="),
+        (plain && d.encrypted_volume.is_some(), "EncryptedVolume=", "Encrypt="),
+        (
+            sound && d.integrity_algorithm != IntegrityAlgorithm::default(),
+            "IntegrityAlgorithm=",
+            "Integrity=",
+        ),
+        (open && d.verity_data_block.is_some(), "VerityDataBlockSizeBytes=", "Verity="),
+        (open && d.verity_hash_block.is_some(), "VerityHashBlockSizeBytes=", "Verity="),
+        (d.format.is_none() && d.compression.is_some(), "Compression=", "Format="),
+        (d.format.is_none() && d.compression_level.is_some(), "CompressionLevel=", "Format="),
+        (d.format.is_none() && !d.mount_points.is_empty(), "MountPoint=", "Format="),
+    ]
+    .into_iter()
+    .filter_map(|(idle, setting, without)| idle.then_some((setting, without)))
+    .collect()
 }
 
 fn check(wrong: bool, message: &str) -> Result<(), String> {

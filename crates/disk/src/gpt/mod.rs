@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use crate::{Guid, SectorSize, Sectors, TypeGuid};
 
 pub use read::{Damage, Found, ReadError, read};
-pub use write::{Disk, WriteError, write};
+pub use write::{Disk, WriteError, repair_primary, write};
 
 /// How many entries a new table has room for, and how large each is.
 pub const SLOTS: u32 = 128;

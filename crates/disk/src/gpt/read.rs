@@ -62,7 +62,7 @@ pub enum ReadError {
 /// Reads the table of `disk`: the primary one if it is whole, else the backup. The
 /// sector size is looked for unless it is given.
 pub fn read(
-    disk: &mut (impl Read + Seek),
+    disk: &mut (impl Read + Seek + ?Sized),
     sector_size: Option<SectorSize>,
 ) -> Result<Found, ReadError> {
     let bytes = disk.seek(SeekFrom::End(0))?;
@@ -93,7 +93,7 @@ enum Mbr {
     Other,
 }
 
-fn mbr(disk: &mut (impl Read + Seek), bytes: u64) -> io::Result<Mbr> {
+fn mbr(disk: &mut (impl Read + Seek + ?Sized), bytes: u64) -> io::Result<Mbr> {
     if bytes < 512 {
         return Ok(Mbr::Other);
     }
@@ -112,7 +112,7 @@ fn mbr(disk: &mut (impl Read + Seek), bytes: u64) -> io::Result<Mbr> {
     })
 }
 
-fn read_at(disk: &mut (impl Read + Seek), at: u64, len: usize) -> io::Result<Vec<u8>> {
+fn read_at(disk: &mut (impl Read + Seek + ?Sized), at: u64, len: usize) -> io::Result<Vec<u8>> {
     let mut buffer = vec![0; len];
     disk.seek(SeekFrom::Start(at))?;
     disk.read_exact(&mut buffer)?;
@@ -120,7 +120,7 @@ fn read_at(disk: &mut (impl Read + Seek), at: u64, len: usize) -> io::Result<Vec
 }
 
 fn read_with(
-    disk: &mut (impl Read + Seek),
+    disk: &mut (impl Read + Seek + ?Sized),
     bytes: u64,
     size: SectorSize,
 ) -> Result<Found, ReadError> {
@@ -184,7 +184,7 @@ fn guid_at(b: &[u8], at: usize) -> Guid {
 
 /// Reads the header in sector `lba` and its array. `sectors` is the whole disk.
 fn read_copy(
-    disk: &mut (impl Read + Seek),
+    disk: &mut (impl Read + Seek + ?Sized),
     sectors: u64,
     size: SectorSize,
     lba: u64,

@@ -6,8 +6,7 @@
 //! whole; after it the backup is the new one and whole. On a disk that had no table
 //! the protective MBR comes last, so that a half-made one is not taken for a table.
 
-use std::fs::File;
-use std::io::{self, Cursor, Read, Seek, SeekFrom, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 
 use super::read::{HEADER_SIZE, MBR_GPT, MBR_PARTITION_SIZE, MBR_PARTITIONS, MBR_SIGNATURE};
 use super::{Problem, SLOT_SIZE, Table};
@@ -16,18 +15,6 @@ use super::{Problem, SLOT_SIZE, Table};
 pub trait Disk: Read + Write + Seek {
     /// Returns when everything written so far would survive a power cut.
     fn sync(&mut self) -> io::Result<()>;
-}
-
-impl Disk for File {
-    fn sync(&mut self) -> io::Result<()> {
-        self.sync_data()
-    }
-}
-
-impl Disk for Cursor<Vec<u8>> {
-    fn sync(&mut self) -> io::Result<()> {
-        Ok(())
-    }
 }
 
 /// Why a table is not written.
@@ -52,8 +39,9 @@ pub enum WriteError {
     HybridMbr,
 }
 
-/// Writes `table` to `disk`, which has at least the size that the table says.
-pub fn write(disk: &mut impl Disk, table: &Table) -> Result<(), WriteError> {
+/// Writes `table` to `disk`, which has at least the size that the table says. What is on
+/// the disk must have a whole primary copy, or nothing: see [`repair_primary`].
+pub fn write(disk: &mut (impl Disk + ?Sized), table: &Table) -> Result<(), WriteError> {
     if let Some(problem) = table.problems().into_iter().next() {
         return Err(WriteError::Unsound(problem));
     }
@@ -72,9 +60,23 @@ pub fn write(disk: &mut impl Disk, table: &Table) -> Result<(), WriteError> {
     Ok(())
 }
 
-fn put(disk: &mut impl Disk, at: u64, bytes: &[u8]) -> io::Result<()> {
+fn put(disk: &mut (impl Disk + ?Sized), at: u64, bytes: &[u8]) -> io::Result<()> {
     disk.seek(SeekFrom::Start(at))?;
     disk.write_all(bytes)
+}
+
+/// Writes the primary copy of a table that was read from its backup, and nothing else:
+/// from then on the backup may be changed.
+pub fn repair_primary(disk: &mut (impl Disk + ?Sized), table: &Table) -> Result<(), WriteError> {
+    if let Some(problem) = table.problems().into_iter().next() {
+        return Err(WriteError::Unsound(problem));
+    }
+    let array = array(table)?;
+    let size = table.sector_size.get();
+    put(disk, table.array.0 * size, &array)?;
+    put(disk, size, &header(table, &array, 1, table.disk.0 - 1, table.array.0))?;
+    disk.sync()?;
+    Ok(())
 }
 
 /// The array of entries with the padding to whole sectors.
@@ -123,7 +125,7 @@ fn header(table: &Table, array: &[u8], own: u64, other: u64, entries: u64) -> Ve
 }
 
 /// The protective MBR, 512 bytes: boot code that is there is kept.
-fn mbr(disk: &mut impl Disk, table: &Table) -> Result<[u8; 512], WriteError> {
+fn mbr(disk: &mut (impl Disk + ?Sized), table: &Table) -> Result<[u8; 512], WriteError> {
     let mut mbr = [0; 512];
     disk.seek(SeekFrom::Start(0))?;
     disk.read_exact(&mut mbr)?;

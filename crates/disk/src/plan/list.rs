@@ -129,6 +129,18 @@ fn match_existing(list: &mut Vec<Item<'_>>, table: &Table, context: &Context) {
     }
 }
 
+/// The slot of the partition that each definition has in `table`.
+pub(super) fn matches(definitions: &[Definition], table: Option<&Table>) -> Vec<Option<u32>> {
+    let mut found = vec![None; definitions.len()];
+    for (slot, entry) in table.iter().flat_map(|t| &t.entries) {
+        let free = |i: &usize| found[*i].is_none() && definitions[*i].kind == entry.kind;
+        if let Some(i) = (0..definitions.len()).find(free) {
+            found[i] = Some(*slot);
+        }
+    }
+    found
+}
+
 /// Joins each supplement with its target, unless the supplement exists on the disk.
 fn merge_supplements(list: &mut [Item<'_>]) {
     for supplement in 0..list.len() {

@@ -21,7 +21,7 @@ mod place;
 mod show;
 mod size;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -31,6 +31,7 @@ use crate::units::round_up;
 use crate::{Bytes, Compat, Guid, SectorSize, Sectors, TypeGuid, derive};
 
 pub use list::supplement_problems;
+pub use show::{Style, pretty};
 
 /// A disk larger than this is not planned for: what a file can have.
 pub const MAX_DISK: u64 = i64::MAX as u64;
@@ -58,6 +59,8 @@ pub struct Request<'a> {
     pub content: BTreeMap<usize, Bytes>,
     /// The table that is there; `None` makes a new one.
     pub existing: Option<&'a Found>,
+    /// How large the disk is, if it has no table; 0 if it is made.
+    pub current: Bytes,
     /// How large the disk shall be.
     pub size: Size,
     /// What all identifiers derive from.
@@ -70,8 +73,21 @@ pub struct Request<'a> {
     pub block_device: bool,
     /// What the device is called, for the node names.
     pub device: String,
+    /// Which partitions are only reserved.
+    pub defer: Defer,
     /// Whose decisions to take.
     pub compat: Compat,
+}
+
+/// Partitions that get a place and a slot, but are not made yet: a later run does.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Defer {
+    /// `--defer-partitions=`: those of these types.
+    pub types: Vec<TypeGuid>,
+    /// `--defer-partitions-empty=`: those that are called `_empty`.
+    pub empty: bool,
+    /// `--defer-partitions-factory-reset=`: those with `FactoryReset=yes`.
+    pub factory_reset: bool,
 }
 
 /// What becomes of a partition.
@@ -131,8 +147,12 @@ pub struct PlannedPartition {
     pub roothash: Option<String>,
     /// The expanded `SplitName=`.
     pub split_name: Option<String>,
+    /// The file that its bytes are copied to as well (`--split=yes`).
+    pub split_path: Option<String>,
     /// What happens to it.
     pub activity: Activity,
+    /// It is only reserved.
+    pub deferred: bool,
 }
 
 /// A definition that makes no partition.
@@ -258,7 +278,6 @@ impl Context {
 /// Plans.
 pub fn plan(request: &Request<'_>) -> Result<Plan, PlanError> {
     let context = context(request)?;
-    check_contents(request)?;
     let mut warnings = Vec::new();
     if let Some(found) = request.existing {
         if let Some(problem) = found.table.problems().into_iter().next() {
@@ -267,6 +286,7 @@ pub fn plan(request: &Request<'_>) -> Result<Plan, PlanError> {
         warnings.extend(found.damage.iter().map(ToString::to_string));
     }
     let mut list = list::build(request, &context, &mut warnings);
+    check_contents(&list)?;
     let needed = size::minimal_disk(&list, &context);
     let disk = disk_size(request, needed)?;
     let table = base_table(request, disk, &context)?;
@@ -318,8 +338,8 @@ pub fn identities(request: &Request<'_>) -> Result<Vec<Identity>, PlanError> {
 /// The smallest disk that the definitions fit on.
 pub fn minimal_size(request: &Request<'_>) -> Result<Bytes, PlanError> {
     let context = context(request)?;
-    check_contents(request)?;
     let list = list::build(request, &context, &mut Vec::new());
+    check_contents(&list)?;
     let needed = size::minimal_disk(&list, &context);
     if needed > MAX_DISK { Err(PlanError::TooLarge) } else { Ok(Bytes(needed)) }
 }
@@ -350,31 +370,42 @@ fn request_sector(request: &Request<'_>) -> u64 {
     found.or(request.sector_size).unwrap_or(SectorSize::S512).get()
 }
 
-fn check_contents(request: &Request<'_>) -> Result<(), PlanError> {
-    for (i, d) in request.definitions.iter().enumerate() {
-        let content = request.content.get(&i);
-        if content.is_none() {
+/// Of what exists, no content is needed.
+fn check_contents(list: &[list::Item<'_>]) -> Result<(), PlanError> {
+    for item in list.iter().filter(|i| i.existing.is_none()) {
+        let Some((_, d)) = item.definition else { continue };
+        let Some(content) = item.content else {
             if d.copy_blocks.is_some() {
                 return Err(PlanError::NoContentSize(d.path.clone(), "CopyBlocks="));
             }
             if d.minimize != Minimize::Off && d.populates() {
                 return Err(PlanError::NoContentSize(d.path.clone(), "Minimize="));
             }
-        }
-        if let (Some(content), Some(max)) = (content, d.size_max)
-            && content.0 > max
-        {
-            return Err(PlanError::ContentTooLarge(d.path.clone(), *content));
+            continue;
+        };
+        if d.size_max.is_some_and(|max| content > max) {
+            return Err(PlanError::ContentTooLarge(d.path.clone(), Bytes(content)));
         }
     }
     Ok(())
 }
 
+/// Which definitions have no partition in `table` (`None`: there is none), and the slots
+/// of those that have one and `FactoryReset=yes`.
+pub fn missing(definitions: &[Definition], table: Option<&Table>) -> (BTreeSet<usize>, Vec<u32>) {
+    let found = list::matches(definitions, table);
+    let without = |(i, slot): (usize, &Option<u32>)| slot.is_none().then_some(i);
+    let missing = found.iter().enumerate().filter_map(without).collect();
+    let resets = definitions.iter().zip(&found).filter(|(d, _)| d.factory_reset);
+    (missing, resets.filter_map(|(_, slot)| *slot).collect())
+}
+
 fn disk_size(request: &Request<'_>, needed: u64) -> Result<u64, PlanError> {
-    let current =
-        request.existing.map_or(0, |f| f.disk.0.saturating_mul(f.table.sector_size.get()));
+    let current = request
+        .existing
+        .map_or(request.current.0, |f| f.disk.0.saturating_mul(f.table.sector_size.get()));
     let wanted = match request.size {
-        Size::Keep if request.existing.is_some() => 0,
+        Size::Keep if current > 0 => 0,
         Size::Fixed(bytes) => bytes.0,
         Size::Keep | Size::Auto => needed,
     };

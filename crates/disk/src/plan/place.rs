@@ -9,7 +9,7 @@ use crate::{Bytes, Guid, Sectors, TypeGuid, Version, derive};
 use super::fit::Area;
 use super::list::Item;
 use super::{
-    Activity, Context, DropReason, Dropped, Plan, PlanError, PlannedPartition, Request, size,
+    Activity, Context, Defer, DropReason, Dropped, Plan, PlanError, PlannedPartition, Request, size,
 };
 
 pub(super) fn place(
@@ -80,7 +80,11 @@ pub(super) fn finish(
             (Some(reason), Some((definition, d))) => {
                 dropped.push(Dropped { definition, file: d.path.clone(), reason });
             }
-            _ => partitions.push(planned(item, &list, context)),
+            _ => {
+                let mut partition = planned(item, &list, context);
+                partition.deferred = is_deferred(item, &request.defer);
+                partitions.push(partition);
+            }
         }
     }
     let present: BTreeSet<usize> = partitions.iter().filter_map(|p| p.definition).collect();
@@ -90,7 +94,7 @@ pub(super) fn finish(
             dropped.push(Dropped { definition: i, file, reason: DropReason::CannotGrow });
         }
     }
-    for p in partitions.iter().filter(|p| p.definition.is_some()) {
+    for p in partitions.iter().filter(|p| p.definition.is_some() && !p.deferred) {
         enter(&mut table, p, context);
     }
     let changes =
@@ -148,8 +152,17 @@ fn planned(item: &Item<'_>, list: &[Item<'_>], context: &Context) -> PlannedPart
         fs_sector_size: Bytes(d.map_or(context.fs_sector, |d| size::fs_sector(d, context))),
         roothash: None,
         split_name: d.and_then(|d| split_name(d, item)),
+        split_path: None,
         activity,
+        deferred: false,
     }
+}
+
+fn is_deferred(item: &Item<'_>, defer: &Defer) -> bool {
+    let Some((_, d)) = item.definition else { return false };
+    defer.types.contains(&item.kind)
+        || (defer.empty && item.label == "_empty")
+        || (defer.factory_reset && d.factory_reset)
 }
 
 /// The attributes of a new partition. The original loses all of them if one of the

@@ -222,6 +222,17 @@ impl TypeGuid {
         text.parse().ok().map(TypeGuid)
     }
 
+    /// The same for another architecture, if it is of any.
+    pub fn retyped(self, architecture: Option<Architecture>) -> Self {
+        let designator = self.designator();
+        match architecture {
+            Some(architecture) if VERSIONED.iter().any(|(d, ..)| *d == designator) => {
+                Self::of(designator, architecture)
+            }
+            _ => self,
+        }
+    }
+
     /// The type with this designator; for [`Designator::Other`] the generic one.
     pub fn of(designator: Designator, architecture: Architecture) -> Self {
         if let Some(i) = VERSIONED.iter().position(|(d, ..)| *d == designator) {

@@ -1,6 +1,11 @@
 //! Makes cases from numbers: the same number, the same case, on every machine.
 
-use super::{Case, Run};
+use std::collections::BTreeMap;
+
+use disk::gpt::{Entry, Name, Table};
+use disk::{Architecture, Guid, SectorSize, Sectors, TypeGuid};
+
+use super::{Case, Initial, Run, State};
 
 /// SplitMix64: small, well known, and nobody else's version can change it.
 pub struct Random(u64);
@@ -85,7 +90,7 @@ const DISKS: [u64; 14] = [
 pub fn case(id: u64) -> Case {
     let r = &mut Random::new(id.wrapping_mul(0x2545_f491_4f6c_dd1d));
     let sector = r.of(&[512, 512, 512, 512, 1024, 2048, 4096]);
-    let mut definitions = definitions(r, 0);
+    let mut definitions = definitions(r, 0, false);
     let at = r.below(DISKS.len() as u64) as usize;
     let mut size = DISKS[at];
     let auto = r.chance(20);
@@ -97,11 +102,12 @@ pub fn case(id: u64) -> Case {
         sector,
         seed: seed.clone(),
         dry,
+        options: vec![],
     };
     let mut runs = vec![first];
     for _ in 0..r.below(3) {
         if r.chance(70) {
-            definitions.extend(self::definitions(r, runs.len() as u64 * 10));
+            definitions.extend(self::definitions(r, runs.len() as u64 * 10, false));
             definitions.sort();
             definitions.dedup_by(|a, b| a.0 == b.0);
         }
@@ -112,17 +118,121 @@ pub fn case(id: u64) -> Case {
         size = size.max(r.of(&DISKS)).saturating_mul(if r.chance(30) { 2 } else { 1 });
         let seed = if r.chance(80) { seed.clone() } else { r.uuid() };
         let size = if r.chance(10) { "auto".into() } else { size.to_string() };
-        runs.push(Run { definitions: definitions.clone(), size, sector, seed, dry });
+        let definitions = definitions.clone();
+        runs.push(Run { definitions, size, sector, seed, dry, options: vec![] });
     }
-    Case { id, runs }
+    Case { id, disk: None, runs }
 }
 
-fn definitions(r: &mut Random, base: u64) -> Vec<(String, String)> {
+/// A disk that somebody else made, and one or two runs on it.
+pub fn existing(id: u64) -> Case {
+    let r = &mut Random::new(id.wrapping_mul(0xd134_2543_de82_ef95).wrapping_add(77));
+    let sector = r.of(&[512, 512, 512, 1024, 2048, 4096]);
+    let size = r.of(&DISKS[2..]);
+    let state = match r.below(20) {
+        0 => State::NoPrimary,
+        1 => State::NoBackup,
+        2 => State::NoneOfBoth,
+        3 => State::Mbr,
+        4 => State::Blank,
+        _ => State::Whole,
+    };
+    let table = table(r, size, sector);
+    let disk = Initial { size: size / u64::from(sector) * u64::from(sector), sector, state, table };
+    let mut runs = Vec::new();
+    let mut size = size;
+    for _ in 0..1 + r.below(2) {
+        let definitions = definitions(r, runs.len() as u64 * 10, true);
+        if r.chance(40) {
+            size = size.max(r.of(&DISKS)).saturating_mul(if r.chance(30) { 2 } else { 1 });
+        }
+        let size = if r.chance(10) { "auto".into() } else { size.to_string() };
+        let run = Run {
+            definitions,
+            size: if r.chance(40) { String::new() } else { size },
+            // Only sectors of this size are found without being told.
+            sector: if sector == 512 && r.chance(50) { 0 } else { sector },
+            seed: r.uuid(),
+            dry: false,
+            options: options(r),
+        };
+        runs.push(run);
+    }
+    Case { id, disk: Some(disk), runs }
+}
+
+fn options(r: &mut Random) -> Vec<(String, String)> {
+    let mut all = Vec::new();
+    let mut put = |name: &str, value: &str| all.push((name.to_owned(), value.to_owned()));
+    if r.chance(30) {
+        put("empty", r.of(&["refuse", "allow", "allow", "require", "force"]));
+    }
+    if r.chance(15) {
+        put("architecture", r.of(&["arm64", "x86-64", "riscv64"]));
+    }
+    match r.below(8) {
+        0 => put(
+            "include-partitions",
+            r.of(&["root,home", "swap", "esp,xbootldr,root,usr,linux-generic"]),
+        ),
+        1 => put("exclude-partitions", r.of(&["root", "home,linux-generic", "root-x86-64,swap"])),
+        _ => {}
+    }
+    if r.chance(15) {
+        put("defer-partitions", r.of(&["root", "home,var", "swap,linux-generic,root-arm64"]));
+    }
+    if r.chance(12) && !all.iter().any(|(name, _)| name == "empty") {
+        all.push(("factory-reset".into(), "yes".into()));
+    }
+    all
+}
+
+/// A table with gaps and partitions that nobody here knows.
+fn table(r: &mut Random, size: u64, sector: u32) -> Table {
+    let sectors = Sectors(size / u64::from(sector));
+    let guid = |r: &mut Random| r.uuid().parse::<Guid>().unwrap();
+    let mut table = Table::new(guid(r), sectors, SectorSize::new(sector).unwrap()).unwrap();
+    let (mut at, end) = (table.first_usable.0, table.last_usable.0);
+    let count = r.of(&[0, 1, 2, 3, 4, 6]);
+    let mut entries = BTreeMap::new();
+    for _ in 0..count {
+        // Mostly aligned, now and then not.
+        let unit = if r.chance(85) { (1u64 << 20) / u64::from(sector) } else { 1 };
+        let room = (end + 1).saturating_sub(at);
+        at += if r.chance(40) { r.below(room / 4 + 1) / unit * unit } else { 0 };
+        let room = (end + 1).saturating_sub(at);
+        let len = (1 + r.below(room / 2 + 1)).next_multiple_of(unit);
+        if at + len > end + 1 {
+            break;
+        }
+        let slots = if r.chance(80) { 6 } else { 128 };
+        let slot = r.below(slots) as u32;
+        let kind = match r.chance(75) {
+            true => TypeGuid::parse(r.of(&TYPES), Architecture::X8664).unwrap(),
+            false => TypeGuid(guid(r)),
+        };
+        let entry = Entry {
+            kind,
+            guid: if r.chance(95) { guid(r) } else { Guid::NIL },
+            first: Sectors(at),
+            last: Sectors(at + len - 1),
+            attributes: r.of(&[0, 0, 1 << 60, 1 << 63, 0x8001_0000_0000_0005]),
+            name: Name::new(r.of(&["", "old", "Ünicode ✓", "root-x86-64", "home"])).unwrap(),
+            rest: vec![],
+        };
+        at += len;
+        entries.insert(slot, entry);
+    }
+    table.entries = entries;
+    table
+}
+
+fn definitions(r: &mut Random, base: u64, resets: bool) -> Vec<(String, String)> {
     let mut all = Vec::new();
     let count = r.of(&[0, 1, 1, 2, 2, 3, 3, 4, 5, 6, 8]);
     for i in 0..count {
         let name = format!("{:02}-p.conf", (base + i) % 100);
-        let (text, rest) = definition(r, &all);
+        let (text, rest) = definition(r, &all, resets);
         if r.chance(8) {
             all.push((format!("{name}.d/10-more.conf"), format!("[Partition]\n{rest}")));
             all.push((name, text));
@@ -134,7 +244,7 @@ fn definitions(r: &mut Random, base: u64) -> Vec<(String, String)> {
 }
 
 /// A definition, in two parts that make one.
-fn definition(r: &mut Random, before: &[(String, String)]) -> (String, String) {
+fn definition(r: &mut Random, before: &[(String, String)], resets: bool) -> (String, String) {
     let kind = r.of(&TYPES);
     let text = format!("[Partition]\nType={kind}\n");
     let mut rest = String::new();
@@ -181,6 +291,9 @@ fn definition(r: &mut Random, before: &[(String, String)]) -> (String, String) {
     if kind == "swap" && r.chance(90) {
         // mkswap refuses less.
         put("SizeMinBytes", "64K".into());
+    }
+    if resets && r.chance(20) {
+        put("FactoryReset", "yes".into());
     }
     if r.chance(3) {
         put("Nonsense", "1".into());
@@ -363,6 +476,7 @@ pub fn odd(id: u64) -> Case {
         definitions.push((format!("{i}0-odd.conf"), text));
     }
     let seed = r.uuid();
-    let run = Run { definitions, size: (1u64 << 30).to_string(), sector: 512, seed, dry: true };
-    Case { id, runs: vec![run] }
+    let size = (1u64 << 30).to_string();
+    let run = Run { definitions, size, sector: 512, seed, dry: true, options: vec![] };
+    Case { id, disk: None, runs: vec![run] }
 }

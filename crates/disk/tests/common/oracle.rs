@@ -7,7 +7,7 @@ use std::path::Path;
 use disk::Version;
 use testkit::oracle;
 
-use super::{Answer, Case, IMAGE, write_definitions};
+use super::{Answer, Case, IMAGE, make_initial, write_definitions};
 
 /// What the oracle says it is, and which of our versions that is.
 pub fn version() -> (String, Version) {
@@ -36,9 +36,13 @@ pub fn answers(cases: &[Case]) -> Vec<Option<Vec<Answer>>> {
     for case in cases {
         let name = format!("c{}", case.id);
         script += &format!("( mkdir -p /mnt/{name}; cd /mnt/{name}\n");
+        if let Some(initial) = &case.disk {
+            std::fs::create_dir_all(dir.path().join(&name)).unwrap();
+            make_initial(initial, &dir.path().join(&name).join(IMAGE));
+        }
         for (i, run) in case.runs.iter().enumerate() {
             write_definitions(&dir.path().join(format!("{name}/d{i}")), &run.definitions);
-            script += &run_script(i, run);
+            script += &run_script(i, run, case.disk.is_none());
         }
         script += &format!("rm -f {IMAGE} )\n");
     }
@@ -48,25 +52,39 @@ pub fn answers(cases: &[Case]) -> Vec<Option<Vec<Answer>>> {
     cases.iter().map(|case| collect(dir.path(), case)).collect()
 }
 
-fn run_script(i: usize, run: &super::Run) -> String {
-    let (size, sector, seed) = (&run.size, run.sector, &run.seed);
-    let (mut empty, mut dry, mut before) = ("", "no", String::new());
-    if i == 0 {
-        empty = "--empty=create";
-    }
+fn run_script(i: usize, run: &super::Run, creates: bool) -> String {
+    let (mut dry, mut before) = ("no", String::new());
+    let mut options = String::new();
+    let mut option = |name: &str, value: &str| options += &format!(" --{name}={value}");
     if run.dry {
-        (empty, dry) = ("--empty=force", "yes");
-        before = format!("truncate -s {size} {IMAGE}\n");
+        option("empty", "force");
+        dry = "yes";
+        before = format!("truncate -s {} {IMAGE}\n", run.size);
+    } else if i == 0 && creates {
+        option("empty", "create");
     }
-    let (head, tail) = (2 * sector + 16384, sector + 16384);
+    if !run.size.is_empty() {
+        option("size", &run.size);
+    }
+    if run.sector != 0 {
+        option("sector-size", &run.sector.to_string());
+    }
+    run.options.iter().for_each(|(name, value)| option(name, value));
+    let sector = match run.sector {
+        0 => "",
+        _ => &format!("--sector-size {}", run.sector),
+    };
+    let bytes = if run.sector == 0 { 512 } else { run.sector };
+    let (head, tail) = (2 * bytes + 16384, bytes + 16384);
     format!(
         "rm -rf /mnt/d; mv d{i} /mnt/d\n{before}\
-         systemd-repart --offline=yes {empty} --dry-run={dry} --size={size} \
-         --sector-size={sector} --seed={seed} --definitions=/mnt/d \
+         systemd-repart --offline=yes --dry-run={dry}{options} \
+         --seed={seed} --definitions=/mnt/d \
          --json=short {IMAGE} >json{i} 2>err{i} || {{ echo $? >rc; exit 0; }}\n\
          touch ok{i}\n\
-         sfdisk --dump --sector-size {sector} {IMAGE} >dump{i} 2>/dev/null\n\
-         head -c {head} {IMAGE} | sha256sum >head{i}; tail -c {tail} {IMAGE} | sha256sum >tail{i}\n"
+         sfdisk --dump {sector} {IMAGE} >dump{i} 2>/dev/null\n\
+         head -c {head} {IMAGE} | sha256sum >head{i}; tail -c {tail} {IMAGE} | sha256sum >tail{i}\n",
+        seed = run.seed
     )
 }
 
@@ -87,6 +105,7 @@ fn collect(dir: &Path, case: &Case) -> Option<Vec<Answer>> {
         let when = |made: bool, text: String| if made { text } else { String::new() };
         answers.push(Answer {
             ok,
+            status: Some(if ok { 0 } else { status }),
             // An existing image is named by its whole path.
             json: when(ok, text("json").trim().replace(&below, "\"img")),
             dump: when(made, text("dump")),

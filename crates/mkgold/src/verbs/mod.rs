@@ -3,8 +3,12 @@
 mod building;
 mod check;
 mod compare;
+mod configuring;
+pub mod filesystems;
 mod locking;
+pub mod repart;
 mod running;
+pub mod toolbox;
 mod verify;
 
 use std::collections::BTreeMap;
@@ -16,7 +20,7 @@ use build::BuildError;
 use build::pipeline::{self, Options};
 use build::upkeep;
 use build::workdir::{WorkDir, remove_litter};
-use config::{Diagnostic, Facts, Loaded, Request};
+use config::{Diagnostic, Facts, Loaded, Reading, Request};
 use report::Reporter;
 use sandbox::{Ended, Mode};
 
@@ -113,12 +117,23 @@ pub fn run(arguments: &Arguments) -> Outcome {
         "check" => check::run(arguments),
         "diff" => compare::diff(arguments),
         "inspect" => compare::inspect(arguments),
-        "summary" => summary(arguments),
-        "cat-config" => cat_config(arguments),
+        "repart" => own_options(arguments, |words| repart::run("mkgold repart", words)),
+        verb @ ("growfs" | "makefs" | "makeswap") => {
+            own_options(arguments, |words| filesystems::run(verb, words))
+        }
+        "summary" => configuring::summary(arguments),
+        "cat-config" => configuring::cat_config(arguments),
+        "why-setting" => configuring::why_setting(arguments),
+        "dependencies" => configuring::dependencies(),
+        "init" => configuring::init(arguments),
+        "schema" => print(&format!("{:#}", config::schema::json_schema())),
         "clean" => clean(arguments),
         "completion" => completion(arguments),
         "documentation" => print(&config::render_settings_markdown()),
         "help" => print(&command().render_long_help().to_string()),
+        other if let Some(tool) = toolbox::by_name(other) => {
+            own_options(arguments, |words| tool.run(&format!("mkgold {other}"), words))
+        }
         other => {
             let verbs = crate::arguments::VERBS.iter().map(|(verb, _)| *verb);
             let hint = config::diagnostic::did_you_mean(other, verbs).unwrap_or_default();
@@ -130,10 +145,32 @@ pub fn run(arguments: &Arguments) -> Outcome {
     }
 }
 
+/// What is also a tool of systemd's has its own options, which stand behind the verb.
+fn own_options(arguments: &Arguments, run: impl FnOnce(&[std::ffi::OsString]) -> u8) -> Outcome {
+    if arguments.directory.is_some() || arguments.json || !arguments.settings.is_empty() {
+        let verb = &arguments.verb;
+        let message = format!("the options of {verb} stand behind it: mkgold {verb} --help");
+        return Err(Failure::Usage(message));
+    }
+    match run(&arguments.rest) {
+        0 => Ok(()),
+        status => Err(Failure::Exit(status)),
+    }
+}
+
 /// What stands behind a verb that takes no arguments.
 fn refuse_rest(arguments: &Arguments) -> Outcome {
     let verb = arguments.verb.as_str();
-    let alone = ["summary", "cat-config", "clean", "documentation", "help", "boot"];
+    let alone = [
+        "summary",
+        "cat-config",
+        "clean",
+        "documentation",
+        "help",
+        "boot",
+        "dependencies",
+        "schema",
+    ];
     match arguments.rest.first() {
         Some(word) if alone.contains(&verb) => Err(Failure::Usage(format!(
             "{verb} takes no arguments, but there is '{}'; options stand before the verb",
@@ -159,11 +196,29 @@ fn project(arguments: &Arguments) -> Result<PathBuf, Failure> {
 }
 
 fn load(arguments: &Arguments) -> Result<Loaded, Failure> {
+    let request = Request { args: arguments.settings.clone() };
+    config::load(&project(arguments)?, &request, &facts()?).map_err(Failure::Config)
+}
+
+/// The configuration to be shown: what mkgold does not support of it is said, and
+/// shown all the same.
+fn read(arguments: &Arguments) -> Result<Reading, Failure> {
+    let request = Request { args: arguments.settings.clone() };
+    let reading = config::read(&project(arguments)?, &request, &facts()?);
+    let reading = reading.map_err(Failure::Config)?;
+    for diagnostic in &reading.unsupported {
+        let _ = writeln!(anstream::stderr(), "{diagnostic}");
+    }
+    Ok(reading)
+}
+
+/// What the configuration may depend on of this machine.
+fn facts() -> Result<Facts, Failure> {
     let machine = rustix::system::uname().machine().to_string_lossy().into_owned();
     let architecture = architecture(&machine).ok_or_else(|| {
         Failure::Usage(format!("this machine's architecture is unknown: {machine}"))
     })?;
-    let facts = Facts {
+    Ok(Facts {
         architecture,
         home: variable("HOME").map(PathBuf::from),
         config_dir: variable("XDG_CONFIG_HOME")
@@ -172,9 +227,7 @@ fn load(arguments: &Arguments) -> Result<Loaded, Failure> {
         env: std::env::vars_os()
             .filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)))
             .collect::<BTreeMap<_, _>>(),
-    };
-    let request = Request { args: arguments.settings.clone() };
-    config::load(&project(arguments)?, &request, &facts).map_err(Failure::Config)
+    })
 }
 
 /// The architecture that `uname -m` means.
@@ -304,33 +357,6 @@ fn enter(arguments: &Arguments) -> Result<sandbox::Privilege, Failure> {
     let failed = |e: sandbox::PrivilegeError| Failure::Work(Box::new(e), Vec::new());
     let mode = arguments.privilege.as_deref().map(str::parse::<Mode>).transpose();
     sandbox::enter(mode.map_err(failed)?).map_err(failed)
-}
-
-fn summary(arguments: &Arguments) -> Outcome {
-    let loaded = load(arguments)?;
-    if arguments.json {
-        return print(&loaded.config.to_json().to_string());
-    }
-    print(&loaded.config.summary_text())
-}
-
-fn cat_config(arguments: &Arguments) -> Outcome {
-    let loaded = load(arguments)?;
-    let mut text = String::new();
-    let embedded = Path::new(config::embedded::DIRECTORY);
-    for path in &loaded.config.project.files {
-        let content = match path.strip_prefix(embedded) {
-            Ok(name) => config::embedded::files()
-                .into_iter()
-                .find(|(own, _)| Path::new(own) == name)
-                .map(|(_, content)| content.to_owned())
-                .expect("what was read of the embedded files is one of them"),
-            Err(_) => std::fs::read_to_string(path)
-                .map_err(|e| Failure::Usage(format!("{}: {e}", path.display())))?,
-        };
-        text.push_str(&format!("# {}\n{content}\n", path.display()));
-    }
-    print(&text)
 }
 
 fn clean(arguments: &Arguments) -> Outcome {
