@@ -108,12 +108,7 @@ fn identity(summary: &Summary) -> Vec<(String, String)> {
     vec![("first boot".into(), summary.first_boot.why.clone())]
 }
 
-fn files(
-    prefix: &str,
-    left: &Tree,
-    right: &Tree,
-    found: &mut Vec<Difference>,
-) -> io::Result<()> {
+fn files(prefix: &str, left: &Tree, right: &Tree, found: &mut Vec<Difference>) -> io::Result<()> {
     let paths: BTreeSet<&TreePath> =
         left.iter().chain(right.iter()).map(|(path, _, _)| path).collect();
     for path in paths {

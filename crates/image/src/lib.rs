@@ -3,7 +3,8 @@
 //! What it is: [`Image::open`] tells what a path is (a directory, a tar archive, a disk
 //! with a GPT or an MBR, a bare file system; a disk also inside of a qcow2 file), what
 //! each partition holds and what it is for; [`Image::read`] makes one Tree of what is
-//! mounted together and one each of the ESP and XBOOTLDR. What it is not: a format of a
+//! mounted together and one each of the ESP and XBOOTLDR; [`summary`] and [`diff`] say
+//! what that is and in what two differ. What it is not: a format of a
 //! file system (`fs`), the partition table (`disk::gpt`), or a judgement (`check`).
 //!
 //! Data flow: path → [`Image`] (tables and superblocks only) → [`System`] (metadata of
@@ -16,6 +17,7 @@
 //! QEMU's `docs/interop/qcow2.txt`, and what the original tools make.
 
 pub mod archive;
+pub mod diff;
 #[doc(hidden)]
 pub mod fuzzing;
 mod mbr;
@@ -24,6 +26,7 @@ pub mod probe;
 mod qcow2;
 mod reader;
 mod roles;
+pub mod summary;
 
 use std::fs::File;
 use std::io;

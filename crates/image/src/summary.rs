@@ -84,7 +84,11 @@ pub fn summary(image: &Image, system: &System) -> Summary {
         free: image.partitions.iter().filter_map(free).collect(),
         unread: system.unread.clone(),
         os_release: os::os_release::read(root).unwrap_or_default(),
-        kernels: root.children(&modules).filter(|(_, n)| n.is_dir()).map(|(p, _)| name(p)).collect(),
+        kernels: root
+            .children(&modules)
+            .filter(|(_, n)| n.is_dir())
+            .map(|(p, _)| name(p))
+            .collect(),
         entries: entries(system),
         packages: packages(root),
         first_boot: first_boot(root),

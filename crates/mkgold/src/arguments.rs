@@ -14,6 +14,8 @@ pub const VERBS: &[(&str, &str)] = &[
     ("vm", "Boot the image in a virtual machine, its console on this terminal"),
     ("shell", "Run a shell, or the command that follows, in the image"),
     ("check", "Say whether an image, directory or tar archive is golden (mkgold check --help)"),
+    ("inspect", "Show what an image is: partitions, kernels, entries, its first boot"),
+    ("diff", "Show in what two images differ: disks, packages, every file"),
     ("repart", "Add and grow partitions of an image, or make one, as systemd-repart does"),
     ("firstboot", "Set locale, time zone, root's account … of an image, as systemd-firstboot does"),
     ("sysusers", "Make the users and groups that an image declares, as systemd-sysusers does"),

@@ -5,8 +5,9 @@
 //!
 //! Exit codes: 0 done; 1 it failed (the message says why and what to do); 2 the
 //! command line or the configuration is wrong; 3 `build --verify` found a difference, or
-//! `check` a rule that failed; 4 `check` could not tell everything. `repart`, `growfs`,
-//! `makefs`, `makeswap`, `firstboot` and its kin have those of systemd's tools.
+//! `check` a rule that failed, or `diff` a difference; 4 either could not tell everything.
+//! `repart`, `growfs`, `makefs`, `makeswap`, `firstboot` and its kin have those of systemd's
+//! tools.
 //! What a signal ends ends by that signal, after it has cleaned up (137: the kernel killed
 //! the work, for want of memory). `vm` and `shell` end with the exit code of what they run (QEMU, the command).
 

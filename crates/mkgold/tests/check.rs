@@ -130,3 +130,53 @@ fn what_is_no_image_is_an_error_and_what_is_hidden_is_said() {
     assert_eq!(code, 4, "{text}{error}");
     assert!(text.contains("could not check") && text.contains("encrypted (LUKS2)"), "{text}");
 }
+
+fn verb(dir: &Path, words: &[&str]) -> (i32, String) {
+    let output = Command::cargo_bin("mkgold").unwrap().current_dir(dir).args(words).output();
+    let output = output.unwrap();
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.code().unwrap(), String::from_utf8(text).unwrap())
+}
+
+#[test]
+fn an_image_is_described() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut tree = golden();
+    let status = "Package: a\nStatus: install ok installed\nArchitecture: amd64\nVersion: 1\n\n\
+        Package: b\nStatus: deinstall ok config-files\nArchitecture: all\nVersion: 2\n";
+    tree.write(&TreePath::literal("var/lib/dpkg/status"), 0o644, status.as_bytes()).unwrap();
+    tree.make_dirs(&TreePath::literal("usr/lib/modules/6.12.1")).unwrap();
+    write_ext4(&tree, &dir.path().join("a.raw"));
+    let (code, text) = verb(dir.path(), &["inspect", "a.raw"]);
+    assert_eq!(code, 0, "{text}");
+    for part in ["kernels     6.12.1", "packages    1\n", "is a first boot: ", "ext4 file system"] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    let (_, text) = verb(dir.path(), &["inspect", "--json", "a.raw"]);
+    let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(json["packages"], serde_json::json!({ "a:amd64": "1" }));
+    assert_eq!(json["first_boot"]["expected"], true);
+    assert_eq!(verb(dir.path(), &["inspect"]).0, 2);
+}
+
+#[test]
+fn differences_are_named_and_equal_trees_in_other_forms_have_none() {
+    let dir = tempfile::tempdir().unwrap();
+    write_tar(&golden(), &dir.path().join("a.tar"));
+    let mut other = with_host_name();
+    other.write(&TreePath::literal("etc/hosts"), 0o644, *b"127.0.0.1 otherhost\n").unwrap();
+    other.get_mut(&TreePath::literal("etc/group")).unwrap().meta.mode = 0o600;
+    write_tar(&other, &dir.path().join("b.tar"));
+    std::fs::copy(dir.path().join("a.tar"), dir.path().join("c.tar")).unwrap();
+    assert_eq!(verb(dir.path(), &["diff", "a.tar", "c.tar"]), (0, String::new()));
+    let (code, text) = verb(dir.path(), &["diff", "a.tar", "b.tar"]);
+    assert_eq!(code, 3, "{text}");
+    for part in ["/etc/hostname:\n  + file of 11 bytes", "0644 0:0\n  + file of 12 bytes, 0600"] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    assert!(text.contains("/etc/hosts:") && text.contains("another content"), "{text}");
+    assert!(!text.contains("/etc/passwd"), "{text}");
+    let (code, text) = verb(dir.path(), &["diff", "--json", "a.tar", "b.tar"]);
+    let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!((code, json["differences"].as_array().unwrap().len()), (3, 3));
+}

@@ -64,14 +64,27 @@ pub static NSS_SYSTEMD: Plain = Plain {
 /// E8.
 pub static NSS_MYHOSTNAME: Plain = Plain {
     id: "E8",
-    title: "nss-myhostname resolves localhost where there is no /etc/hosts",
-    looks_at: "nsswitch.conf in /etc and /usr/share/factory, of images without /etc/hosts",
+    title: "localhost resolves where there is no /etc/hosts",
+    looks_at: "nsswitch.conf in /etc and /usr/share/factory, and whether systemd-resolved is the \
+               resolver, of images without /etc/hosts",
     why: "Without it neither localhost nor the machine's own name resolves.",
-    mend: "Install libnss-myhostname, and name myhostname in the line hosts: of nsswitch.conf.",
+    mend: "Install libnss-myhostname, and name myhostname in the line hosts: of nsswitch.conf; or \
+           use systemd-resolved.",
     severity: Severity::Warning,
     volumes: &[Volume::Root],
-    check: |subject| nss(subject, "etc/hosts", &["hosts"], "myhostname"),
+    check: |subject| match is_resolved(subject.root) {
+        true => Outcome::Passed,
+        false => nss(subject, "etc/hosts", &["hosts"], "myhostname"),
+    },
 };
+
+/// systemd-resolved answers for localhost and the host name itself.
+fn is_resolved(root: &Tree) -> bool {
+    let daemon = root.lookup(&TreePath::literal("usr/lib/systemd/systemd-resolved")).is_some();
+    let config = root.get(&TreePath::literal("etc/resolv.conf")).map(|node| &node.kind);
+    let stub = |target: &[u8]| String::from_utf8_lossy(target).contains("run/systemd/resolve/");
+    daemon && matches!(config, Some(Kind::Symlink(target)) if stub(target))
+}
 
 fn nss(subject: &Subject, file: &'static str, databases: &[&str], module: &str) -> Outcome {
     let root = subject.root;

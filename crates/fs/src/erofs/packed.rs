@@ -8,14 +8,15 @@
 //!
 //! Source: the on-disk format document of the EROFS project, the kernel's
 //! `fs/erofs/erofs_fs.h` for names of fields, and images made by mkfs.erofs. What a
-//! newer kernel than 6.12 knows (extents without indices) is refused.
+//! newer kernel than 6.12 knows (extents without indices) is refused, and so are
+//! deduplicated files.
 
 use std::io::{self, Read};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use tree::{Content, ReadAt};
 
-use super::format::INCOMPAT_ZERO_PADDING;
+use super::format::{INCOMPAT_FRAGMENTS, INCOMPAT_ZERO_PADDING};
 use crate::FsError;
 use crate::bytes::*;
 use crate::image::Image;
@@ -285,6 +286,11 @@ impl Index<'_> {
                 fs: super::NAME,
                 what: "extents without indices".into(),
             });
+        }
+        // Extents of these did not always come out as the kernel has them.
+        if place.full && shared.features & INCOMPAT_FRAGMENTS != 0 {
+            let what = "a deduplicated file (mkfs.erofs -Ededupe)".into();
+            return Err(FsError::Feature { fs: super::NAME, what });
         }
         index.clusters = place.size.div_ceil(1 << index.bits);
         if index.clusters > MAX_CLUSTERS {

@@ -62,8 +62,7 @@ pub fn inspect(arguments: &Arguments) -> Outcome {
 pub fn diff(arguments: &Arguments) -> Outcome {
     let words = words(arguments, 2, "mkgold diff [--json] [--all] A B")?;
     let (left, right) = (Looked::at(&words.paths[0])?, Looked::at(&words.paths[1])?);
-    let (a, b) =
-        (summary(&left.image, &left.system), summary(&right.image, &right.system));
+    let (a, b) = (summary(&left.image, &left.system), summary(&right.image, &right.system));
     let found = differences((&a, &left.system), (&b, &right.system));
     let found = found.map_err(|e| Failure::Work(Box::new(e), Vec::new()))?;
     if words.json {
@@ -125,7 +124,8 @@ fn page(path: &str, summary: &Summary, all: bool) -> String {
     let _ = writeln!(text, "kernels     {}", list(&summary.kernels));
     for entry in &summary.entries {
         let title = entry.title.as_deref().unwrap_or("(no title)");
-        let _ = writeln!(text, "boot entry  {title}: {}\n            {}", entry.path, entry.options);
+        let _ =
+            writeln!(text, "boot entry  {title}: {}\n            {}", entry.path, entry.options);
     }
     let _ = writeln!(text, "packages    {}", summary.packages.len());
     for (name, version) in summary.packages.iter().filter(|_| all) {

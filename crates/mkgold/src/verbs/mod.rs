@@ -2,6 +2,7 @@
 
 mod building;
 mod check;
+mod compare;
 mod configuring;
 pub mod filesystems;
 mod locking;
@@ -114,6 +115,8 @@ pub fn run(arguments: &Arguments) -> Outcome {
         "vm" => running::vm(arguments),
         "boot" => running::boot(),
         "check" => check::run(arguments),
+        "diff" => compare::diff(arguments),
+        "inspect" => compare::inspect(arguments),
         "repart" => own_options(arguments, |words| repart::run("mkgold repart", words)),
         verb @ ("growfs" | "makefs" | "makeswap") => {
             own_options(arguments, |words| filesystems::run(verb, words))
