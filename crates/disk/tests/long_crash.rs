@@ -1,8 +1,6 @@
 //! More orders in which writes may reach a disk whose power is cut; see `crash.rs`.
 #![allow(clippy::print_stdout, reason = "figures for docs/")]
 
-#![allow(clippy::print_stdout, reason = "figures")]
-
 mod power;
 #[path = "power/scenarios.rs"]
 mod scenarios;

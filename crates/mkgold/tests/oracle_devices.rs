@@ -2,8 +2,6 @@
 //! what the kernel and sfdisk say of it afterwards. As root only.
 #![allow(clippy::print_stdout, reason = "what is not tested is said")]
 
-#![allow(clippy::print_stdout, reason = "what is not tested is said")]
-
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
