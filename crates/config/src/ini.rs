@@ -8,6 +8,7 @@
 //!
 //! Observed with mkosi 27.1; the tests hold what it answered.
 
+use std::cell::Cell;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -42,6 +43,20 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// An argument of the command line, whose value begins at the byte `start`.
+    pub fn argument(shown: &str, start: usize) -> Self {
+        let source: Arc<str> = shown.into();
+        let piece = |at: usize| Piece {
+            line: 0,
+            column: u32::try_from(shown[..at].chars().count() + 1).unwrap_or(u32::MAX),
+            text: shown[at..].to_string(),
+            source: source.clone(),
+        };
+        let section_at = piece(0);
+        let (section, key, value) = (String::new(), piece(0), vec![piece(start)]);
+        Self { section, section_index: 0, section_at, key, value }
+    }
+
     /// The value with its lines joined as mkosi joins them.
     pub fn joined(&self) -> String {
         let lines: Vec<_> = self.value.iter().map(|p| p.text.as_str()).collect();
@@ -51,20 +66,79 @@ impl Entry {
     /// Where `item` stands in the value; the value's begin if it is not there
     /// literally (after a specifier was expanded, say).
     pub fn locate(&self, file: &Path, item: &str) -> Origin {
-        for piece in &self.value {
-            if let Some(at) = piece.text.find(item) {
-                let column = piece.column as usize + piece.text[..at].chars().count();
-                return origin(file, piece, column);
-            }
-        }
-        let first = self.value.iter().find(|p| !p.text.is_empty()).or(self.value.first());
-        let piece = first.unwrap_or(&self.key);
-        origin(file, piece, piece.column as usize)
+        self.finder(file).find(item)
+    }
+
+    /// To locate many items that come in their order.
+    pub fn finder<'e>(&'e self, file: &'e Path) -> Finder<'e> {
+        let place = Place { piece: 0, byte: 0, characters: 0 };
+        Finder { entry: self, file, place: Cell::new(place), again: Cell::new(AGAIN) }
     }
 
     /// Where the key stands.
     pub fn key_origin(&self, file: &Path) -> Origin {
         origin(file, &self.key, self.key.column as usize)
+    }
+}
+
+/// How often a value is searched from its begin for an item that does not follow the one
+/// before: a value may have a hundred thousand, and be a mebibyte.
+const AGAIN: u32 = 100;
+
+/// Locates the items of a value: each is searched from where the one before was found, so
+/// that it is found once, however often its text stands in others.
+pub struct Finder<'e> {
+    entry: &'e Entry,
+    file: &'e Path,
+    place: Cell<Place>,
+    again: Cell<u32>,
+}
+
+/// Up to where a value was searched.
+#[derive(Clone, Copy)]
+struct Place {
+    piece: usize,
+    byte: usize,
+    /// In the piece, before `byte`.
+    characters: usize,
+}
+
+impl Finder<'_> {
+    /// Where `item` stands; the value's begin if it is not there literally (after a
+    /// specifier was expanded, say), or if that happened too often to search for it.
+    pub fn find(&self, item: &str) -> Origin {
+        let pieces = &self.entry.value;
+        let found = self.after(self.place.get(), item).or_else(|| {
+            self.again.set(self.again.get().checked_sub(1)?);
+            self.after(Place { piece: 0, byte: 0, characters: 0 }, item)
+        });
+        if let Some(place) = found {
+            let piece = &pieces[place.piece];
+            let characters = place.characters + item.chars().count();
+            self.place.set(Place { byte: place.byte + item.len(), characters, ..place });
+            return origin(self.file, piece, piece.column as usize + place.characters);
+        }
+        let first = pieces.iter().find(|p| !p.text.is_empty()).or(pieces.first());
+        let piece = first.unwrap_or(&self.entry.key);
+        origin(self.file, piece, piece.column as usize)
+    }
+
+    /// Where `item` begins, at or after `place`.
+    fn after(&self, mut place: Place, item: &str) -> Option<Place> {
+        if self.again.get() == 0 {
+            return None;
+        }
+        for (number, piece) in self.entry.value.iter().enumerate().skip(place.piece) {
+            if number != place.piece {
+                place = Place { piece: number, byte: 0, characters: 0 };
+            }
+            let rest = &piece.text[place.byte..];
+            if let Some(at) = rest.find(item) {
+                let characters = place.characters + rest[..at].chars().count();
+                return Some(Place { piece: number, byte: place.byte + at, characters });
+            }
+        }
+        None
     }
 }
 
@@ -269,6 +343,29 @@ mod tests {
         assert_eq!((at.line, at.column, &*at.text), (3, 8, "   two three"));
         let at = entries[0].locate(Path::new("f"), "one");
         assert_eq!((at.line, at.column), (2, 7));
+    }
+
+    #[test]
+    fn items_are_found_in_their_order() {
+        let entries = parse(Path::new("f"), "[S]\nKey=ba a é,\n a ba\n", &mut Vec::new());
+        let finder = entries[0].finder(Path::new("f"));
+        let places = ["ba", "a", "é", "expanded", "a", "ba", "a"].map(|item| {
+            let at = finder.find(item);
+            (at.line, at.column)
+        });
+        assert_eq!(places, [(2, 5), (2, 8), (2, 10), (2, 5), (3, 2), (3, 4), (2, 6)]);
+    }
+
+    #[test]
+    fn a_value_of_many_items_is_searched_once() {
+        let words: Vec<String> = (0..100_000).map(|i| format!("A{i}")).collect();
+        let text = format!("[S]\nKey={}\n", words.join(" "));
+        let entries = parse(Path::new("f"), &text, &mut Vec::new());
+        let finder = entries[0].finder(Path::new("f"));
+        // Minutes if each search began at the value's begin.
+        let last = words.iter().map(|w| finder.find(w).column).last();
+        assert_eq!(last, u32::try_from(text.len() - "A99999\n".len() - "[S]\n".len() + 1).ok());
+        (0..100_000).for_each(|_| assert_eq!(finder.find("expanded").column, 5));
     }
 
     #[test]

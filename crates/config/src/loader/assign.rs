@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::{Loader, MAIN_IMAGE, MAX_VALUES};
-use crate::diagnostic::{Diagnostic, Origin, did_you_mean, nearest};
+use crate::diagnostic::{COMMAND_LINE, Diagnostic, Origin, did_you_mean, nearest};
 use crate::ini::Entry;
 use crate::layer::Stored;
 use crate::table::{self, Choice, Kind, SETTINGS, Scope, Section, Setting, State};
@@ -53,7 +53,8 @@ impl Loader<'_> {
                 return;
             }
         };
-        let locate = |item: &str| entry.locate(file, item);
+        let finder = entry.finder(file);
+        let locate = |item: &str| finder.find(item);
         if let Some(values) = self.values_of(setting, &expanded, expanded.is_empty(), &locate) {
             self.assign(setting.target(), values);
         }
@@ -125,10 +126,9 @@ impl Loader<'_> {
             };
             let text = argument.value.as_str();
             let start = shown.len() - text.len();
-            let locate = |item: &str| {
-                let at = start + text.find(item).unwrap_or(0);
-                Origin::argument(&shown, shown[..at].chars().count() + 1)
-            };
+            let entry = Entry::argument(&shown, start);
+            let finder = entry.finder(Path::new(COMMAND_LINE));
+            let locate = |item: &str| finder.find(item);
             if let Some(values) = self.values_of(setting, text, text.is_empty(), &locate) {
                 self.layers.upper.assign(setting.target(), values);
             }

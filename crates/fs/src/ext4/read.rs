@@ -161,13 +161,15 @@ impl Volume {
         }
         let groups = (self.blocks - first).div_ceil(per_group);
         let per_block = (self.block_len / desc_len) as u64;
+        // The superblock is 1024 bytes from the start: in block 1 of blocks of 1024, also
+        // where the first group begins at block 0 (bigalloc).
+        let after_super = u64::from(self.block_len == 1024) + 1;
         for index in 0..groups.div_ceil(per_block) {
+            let group = index * per_block;
             let home = match index < meta_bg {
-                true => first + 1 + index,
-                false => {
-                    let group = index * per_block;
-                    first + group * per_group + u64::from(has_super(group as u32))
-                }
+                true => after_super + index,
+                false if group == 0 => after_super,
+                false => first + group * per_group + u64::from(has_super(group as u32)),
             };
             let block = self.block(home)?;
             let count = (groups - index * per_block).min(per_block) as usize;
