@@ -27,7 +27,9 @@ FLOORS = {
     "extra": (8, 15),
     "nothing": (50, 100),
     "tree": (2, 3),
+    "summary": (10, 10),
 }
+IMAGES = 25
 
 
 class Tool:
@@ -155,6 +157,33 @@ def run(work, log, settle=0):
     }
 
 
+def many(project):
+    """A project of many images, each with drop-ins, conditions and packages of its own."""
+
+    def write(name, *lines):
+        path = project / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("\n".join(lines) + "\n")
+
+    images = [f"image{number:02}" for number in range(IMAGES - 1)]
+    write(
+        "mkosi.conf", "[Config]", f"Dependencies={','.join(images)}", "[Distribution]", "Distribution=debian",
+        "Release=trixie", "[Output]", "ImageId=fleet", "[Content]", "Packages=systemd,udev,dbus",
+        "[Build]", "Environment=FLEET=yes",
+    )  # fmt: skip
+    write("mkosi.conf.d/10-arch.conf", "[Match]", "Architecture=x86-64", "[Content]", "Packages=linux-image-amd64")
+    write("mkosi.profiles/debug/mkosi.conf", "[Content]", "Packages=gdb,strace")
+    for number, name in enumerate(images):
+        directory = f"mkosi.images/{name}"
+        write(
+            f"{directory}/mkosi.conf", "[Output]", "Format=directory", f"Output=%i-{name}", "[Content]",
+            *[f"Packages=package{number}-{other}" for other in range(20)],
+        )  # fmt: skip
+        write(f"{directory}/mkosi.conf.d/10-old.conf", "[Match]", "Release=bookworm", "[Content]", "Packages=old")
+        write(f"{directory}/mkosi.conf.d/20-new.conf", "[Match]", "Release=trixie", "[Content]", f"KernelCommandLine=role={name}")
+        write(f"{directory}/mkosi.extra/etc/role", name)
+
+
 class Bench:
     def __init__(self, root, mirror, runs, settle, log):
         self.mkosi = Mkosi("mkosi", root, mirror)
@@ -212,12 +241,21 @@ class Bench:
             plain = [f"--format={output}", "--bootable=no", *options]
             self.record("tree", name, run(self.mkgold.build(*plain), self.log, self.settle))
 
+    def summary(self):
+        """The configuration of a project of many images, read and written as JSON."""
+        for tool, name in [(self.mkosi, "mkosi"), (self.mkgold, "mkgold")]:
+            shutil.rmtree(tool.root / "many", ignore_errors=True)
+            many(tool.root / "many")
+            work = ([name, "--json", "summary"], tool.root / "many")
+            self.record("summary", name, run(work, self.log, self.settle))
+
     def all(self, only, save):
         """`save`s what was measured after each run."""
-        self.download()
+        if only != ["summary"]:
+            self.download()
         for number in range(self.runs):
             print(f" run {number + 1} of {self.runs}", flush=True)
-            for part in [self.first, self.steps, self.tree]:
+            for part in [self.first, self.steps, self.tree, self.summary]:
                 if not only or part.__name__ in only:
                     part()
             save(self.results)
